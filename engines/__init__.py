@@ -1,0 +1,1 @@
+"""What runs on a device: export, runtimes, and the catalogue that opens them by name."""

@@ -1,0 +1,1 @@
+"""Runtimes: one module for each library that can run a model."""

@@ -1,0 +1,153 @@
+"""ONNX Runtime on the CPU: the engine that runs everywhere, and the text tower beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+from tokenizers import Tokenizer
+
+from reelsight.errors import EngineError, ModelError
+from reelsight.nouns.engine_spec import EngineSpec
+from reelsight.nouns.model import Model
+
+__all__ = ["OrtCpuEngine", "OrtTextTower", "ort_cpu_spec"]
+
+# onnxruntime raises classes of its C extension that share no public base but Exception.
+_ORT_ERRORS = tuple(
+    getattr(ort_errors, name)
+    for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "RuntimeException")
+)
+
+
+def ort_cpu_spec(model: Model, buckets: tuple[int, ...]) -> EngineSpec:
+    """The spec of this runtime for a model, without opening it."""
+    return EngineSpec(
+        model=model.name,
+        model_hash=model.hash,
+        backend="onnxruntime-cpu",
+        backend_version=ort.__version__,
+        precision="fp32",
+        geometry=model.geometry,
+        dim=model.dim,
+        buckets=buckets,
+    )
+
+
+class OrtCpuEngine:
+    """An image tower on the CPU.
+
+    Args:
+        model: The model whose image tower is run.
+        buckets: Batch sizes that are accepted.
+        threads: Intra-op threads. One is the best use of a core; threads never spin, so engines
+            that share a machine with decoders do not burn the decoders' cores while idle.
+
+    Raises:
+        EngineError: The file cannot be loaded or has another shape than the model says.
+    """
+
+    def __init__(self, model: Model, *, buckets: tuple[int, ...], threads: int = 1) -> None:
+        self._spec = ort_cpu_spec(model, buckets)
+        self._session = _open(str(model.image), threads)
+        size = model.geometry.size
+        _require(self._session, "frames", "tensor(uint8)", [size, size, 3], str(model.image))
+
+    @property
+    def spec(self) -> EngineSpec:
+        return self._spec
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return frozenset({"embed_image"})
+
+    def warmup(self) -> None:
+        size = self._spec.geometry.size
+        for bucket in self._spec.buckets:
+            self.run(np.zeros((bucket, size, size, 3), dtype=np.uint8))
+
+    def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        if len(pixels) not in self._spec.buckets:
+            raise EngineError(
+                f"batch of {len(pixels)} is not one of the buckets {self._spec.buckets}",
+                code="engine.bad_batch",
+            )
+        try:
+            rows: npt.NDArray[np.float32] = self._session.run(["embedding"], {"frames": pixels})[0]
+        except _ORT_ERRORS as error:
+            raise EngineError(f"onnxruntime failed: {error}") from error
+        return rows
+
+    def close(self) -> None:
+        """The session's memory goes with the last reference to it."""
+
+
+class OrtTextTower:
+    """A text tower and its tokenizer on the CPU.
+
+    Args:
+        model: The model whose text tower is run.
+
+    Raises:
+        EngineError: The text tower cannot be loaded.
+        ModelError: The tokenizer cannot be loaded.
+    """
+
+    _BATCH = 64
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._session = _open(str(model.text), threads=1)
+        _require(self._session, "tokens", "tensor(int64)", [model.context_length], str(model.text))
+        try:
+            self._tokenizer = Tokenizer.from_file(str(model.tokenizer))
+        except Exception as error:  # Boundary: tokenizers raises bare Exception for any bad file.
+            raise ModelError(f"cannot load {model.tokenizer}: {error}") from error
+        self._tokenizer.enable_truncation(model.context_length)
+
+    @property
+    def model_hash(self) -> str:
+        return self._model.hash
+
+    def embed_text(self, phrases: Sequence[str]) -> npt.NDArray[np.float32]:
+        encoded = [e.ids for e in self._tokenizer.encode_batch(list(phrases))]
+        if any(len(ids) != self._model.context_length for ids in encoded):
+            raise ModelError(
+                f"{self._model.tokenizer} does not pad to {self._model.context_length} tokens"
+            )
+        tokens = np.array(encoded, dtype=np.int64)
+        chunks = [tokens[i : i + self._BATCH] for i in range(0, len(tokens), self._BATCH)]
+        try:
+            rows = [self._session.run(["embedding"], {"tokens": chunk})[0] for chunk in chunks]
+        except _ORT_ERRORS as error:
+            raise EngineError(f"onnxruntime failed: {error}") from error
+        return np.concatenate(rows).astype(np.float32)
+
+
+def _open(path: str, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except _ORT_ERRORS as error:
+        raise EngineError(
+            f"onnxruntime cannot load {path}: {error}",
+            code="engine.unloadable",
+            hint="Check the model with `reelsight models --verify`.",
+        ) from error
+
+
+def _require(
+    session: ort.InferenceSession, name: str, kind: str, shape: list[int], path: str
+) -> None:
+    found = {i.name: (i.type, list(i.shape[1:])) for i in session.get_inputs()}
+    if found.get(name) != (kind, shape):
+        raise EngineError(
+            f"{path} takes {found}, expected {name}: {kind} [n, {', '.join(map(str, shape))}]",
+            code="engine.unloadable",
+        )

@@ -1,0 +1,1 @@
+"""The offline composition: one job a file, run with `python -m jobs.<name>`."""

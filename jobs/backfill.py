@@ -1,0 +1,148 @@
+"""The backfill: every clip of a manifest becomes exactly one Report row in Parquet.
+
+Run it as `python -m jobs.backfill`, `python jobs/backfill.py` or `reelsight backfill`. This module
+composes; what happens to a clip is in `reelsight.steps`, how it is spread is in `reelsight.rayx`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from reelsight.cli import options
+from reelsight.cli.console import print_json, run_app, show_run
+from reelsight.errors import RunError
+from reelsight.settings import Settings
+
+if TYPE_CHECKING:  # Ray takes a second to import; `--help` should not.
+    from reelsight.rayx.sink import Written
+    from reelsight.store.run import RunRecord
+
+__all__ = ["backfill", "command"]
+
+
+def backfill(
+    manifest_path: Path, output: Path, settings: Settings, *, progress: bool = False
+) -> RunRecord:
+    """Tag every clip of a manifest into an output directory.
+
+    Args:
+        manifest_path: Parquet with clip_id, uri and any further columns.
+        output: Directory of runs; every node of the cluster must see it under this path.
+        settings: What to do and how wide.
+        progress: Whether to show Ray Data's progress bars.
+
+    Returns:
+        The run's record; its state is `complete` only if every row has exactly one Report.
+
+    Raises:
+        ReelsightError: The run could not start; nothing was written.
+        RunError: The cluster broke while it ran; the record says so.
+    """
+    from ray.exceptions import RayError
+
+    from engines.catalog import recipe_for
+    from reelsight.plan import plan_for
+    from reelsight.rayx.cluster import ray_session
+    from reelsight.rayx.dataset import tag_dataset
+    from reelsight.rayx.sink import ReportSink
+    from reelsight.store.manifest import Manifest
+    from reelsight.store.run import RunRecord, RunStore, new_run_id
+
+    manifest = Manifest.open(manifest_path)
+    recipe = recipe_for(settings)
+    plan = plan_for(recipe, settings)
+    store = RunStore(output)
+    record = RunRecord(
+        run_id=new_run_id(plan.digest),
+        state="running",
+        config={
+            "manifest": str(manifest_path),
+            "manifest_rows": manifest.rows,
+            "provenance": asdict(plan.provenance),
+            "settings": settings.model_dump(mode="json"),
+        },
+    )
+    store.save(record)
+    with ray_session(settings, progress=progress):
+        started = time.perf_counter()
+        sink = ReportSink(output.absolute(), record.run_id)
+        dataset = tag_dataset(manifest, plan, recipe.open_engine, settings)
+        try:
+            dataset.write_datasink(sink)
+        except (RayError, RuntimeError) as error:
+            store.save(replace(record, state="failed", problems=(str(error),)))
+            raise RunError(f"run {record.run_id} broke: {_last_line(error)}") from error
+        wall_s = time.perf_counter() - started
+    record = replace(record, files=tuple(sorted(sink.written.files, key=lambda f: f.path)))
+    problems = store.problems(record, manifest.clip_ids)
+    record = replace(
+        record,
+        state="unbalanced" if problems else "complete",
+        summary=_summary(sink.written, manifest.rows, wall_s, settings),
+        problems=problems,
+    )
+    store.save(record)
+    return record
+
+
+def _last_line(error: Exception) -> str:
+    """The cause at the end of a remote traceback."""
+    return next((x for x in reversed(str(error).splitlines()) if x.strip()), type(error).__name__)
+
+
+def _summary(written: Written, clips: int, wall_s: float, settings: Settings) -> dict[str, Any]:
+    """Sums and rates; the limiting stage is the one whose slots were busy for the largest share."""
+    costs = written.costs
+    slots = {
+        "fetch+decode": (costs["fetch_s"] + costs["decode_s"], settings.decode_tasks),
+        "engine": (costs["engine_s"], settings.engine_actors),
+        "report": (costs["report_s"], settings.decode_tasks),
+    }
+    busy = {stage: seconds / n / wall_s for stage, (seconds, n) in slots.items()}
+    return {
+        "clips": clips,
+        "tagged": written.rows["tagged"],
+        "dead": written.rows["dead"],
+        "frames": written.frames,
+        "wall_s": round(wall_s, 3),
+        "clips_per_s": round(clips / wall_s, 3),
+        "frames_per_s": round(written.frames / wall_s, 3),
+        "busy": {stage: round(share, 3) for stage, share in busy.items()},
+        "limiting_stage": max(busy, key=lambda stage: busy[stage]),
+        "seconds": {name: round(value, 3) for name, value in sorted(costs.items())},
+        "failures": dict(written.failures.most_common()),
+    }
+
+
+def command(
+    manifest: options.ManifestOption,
+    output: options.OutputOption,
+    model: options.ModelOption = None,
+    bank: options.BankOption = None,
+    fps: options.FpsOption = None,
+    frames: options.FramesOption = None,
+    engine: options.EngineOption = None,
+    config: options.ConfigOption = None,
+    set_: options.SetOption = None,
+    json_: options.JsonOption = False,
+) -> None:
+    """Tag every clip of a manifest with Ray Data; one Report row a clip lands in Parquet."""
+    from reelsight.cli.console import is_terminal
+
+    settings = options.load(config, set_, model, bank, fps, frames, engine)
+    record = backfill(manifest, output, settings, progress=is_terminal())
+    if json_:
+        print_json(asdict(record))
+    else:
+        show_run(record, output)
+    if record.state != "complete":
+        raise typer.Exit(4)
+
+
+if __name__ == "__main__":
+    run_app(command)

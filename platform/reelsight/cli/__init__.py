@@ -1,0 +1,1 @@
+"""The command line: one command a file, everything heavy imported when its command runs."""

@@ -1,0 +1,53 @@
+"""The `reelsight` command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import reelsight
+from jobs.backfill import command as backfill
+from reelsight.cli import bank, doctor, models, query, samples, tag
+from reelsight.cli.console import run_app
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Tags for short videos: frames, labels, times.",
+)
+app.command(name="tag")(tag.command)
+app.command(name="backfill")(backfill)
+app.command(name="query")(query.command)
+app.add_typer(bank.app, name="bank")
+app.command(name="models")(models.command)
+app.command(name="samples")(samples.samples)
+app.command(name="manifest")(samples.manifest)
+app.command(name="doctor")(doctor.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"reelsight {reelsight.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run_app(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""What commands say, and how they end.
+
+Exit codes: 0 done, 1 a clip or a check failed, 2 wrong input, 3 something broke that is not the
+caller's fault, 4 a run whose sums do not add up.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from reelsight.errors import ReelsightError
+from reelsight.store.run import RunRecord
+
+__all__ = ["is_terminal", "print_json", "run_app", "show_error", "show_run", "show_table"]
+
+# Piped into a file or a log there is no window to fit: leave room for uris and messages.
+_out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+_err = Console(stderr=True, highlight=False)
+
+
+def is_terminal() -> bool:
+    """Whether a person watches the error stream, where progress goes."""
+    return sys.stderr.isatty()
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on one line."""
+    print(json.dumps(value, ensure_ascii=False, default=_plain))
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+    """A table for people."""
+    table = Table(title=title or None, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+    _out.print(table)
+
+
+def show_run(record: RunRecord, output: Path) -> None:
+    """How a run ended."""
+    s = record.summary
+    _out.print(
+        f"run {record.run_id} is [bold]{record.state}[/]: {s['clips']} clips = "
+        f"{s['tagged']} tagged + {s['dead']} dead, {s['frames']} frames in {s['wall_s']:.1f} s"
+    )
+    busy = ", ".join(f"{stage} {share:.0%}" for stage, share in s["busy"].items())
+    _out.print(
+        f"{s['frames_per_s']:.1f} frames/s, {s['clips_per_s']:.2f} clips/s; "
+        f"limiting stage: {s['limiting_stage']} (busy: {busy})"
+    )
+    for code, count in s["failures"].items():
+        _out.print(f"  {count} x {code}")
+    for problem in record.problems:
+        _err.print(f"[red]does not add up:[/] {escape(problem)}")
+    _out.print(f"Parquet: {escape(str(output / 'data'))}/run={record.run_id}")
+
+
+def show_error(error: ReelsightError) -> None:
+    """An error with its code and what to do next."""
+    _err.print(f"[red]error[/] {error.code}: {escape(error.message)}")
+    _err.print(f"  hint: {escape(error.hint)}")
+
+
+def run_app(app: Callable[..., Any] | typer.Typer) -> None:
+    """Run a command; a typed error becomes words and an exit code, never a stack trace."""
+    if not isinstance(app, typer.Typer):
+        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        single.command()(app)
+        app = single
+    try:
+        app()
+    except ReelsightError as error:
+        if "--json" in sys.argv:
+            print_json({"error": _error_dict(error)})
+        show_error(error)
+        raise SystemExit(2 if error.http_status < 500 else 3) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _error_dict(error: ReelsightError) -> dict[str, Any]:
+    return {
+        "code": error.code,
+        "stage": error.stage,
+        "message": error.message,
+        "hint": error.hint,
+        "retryable": error.retryable,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)

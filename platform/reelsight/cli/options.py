@@ -1,0 +1,87 @@
+"""Options that several commands share, and the settings they add up to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from reelsight.errors import ConfigError
+from reelsight.settings import Settings
+
+__all__ = [
+    "BankOption",
+    "ConfigOption",
+    "EngineOption",
+    "FpsOption",
+    "FramesOption",
+    "JsonOption",
+    "ManifestOption",
+    "ModelOption",
+    "OutputOption",
+    "SetOption",
+    "load",
+]
+
+ManifestOption = Annotated[
+    Path, typer.Option("--manifest", help="Parquet file with columns clip_id and uri.")
+]
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="Directory of runs; every node must see it.")
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", help="reelsight-mini, a model directory, or ARCHITECTURE/PRETRAINED."),
+]
+BankOption = Annotated[
+    str | None, typer.Option("--bank", help="Bank name or file; the model's own by default.")
+]
+FpsOption = Annotated[
+    float | None, typer.Option("--fps", help="Sample this many frames per second (default 1).")
+]
+FramesOption = Annotated[
+    int | None, typer.Option("--frames", help="Sample this many frames per clip instead.")
+]
+EngineOption = Annotated[
+    str | None, typer.Option("--engine", help="onnxruntime-cpu, or fake (needs no model).")
+]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML settings file.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any setting by its dotted name, e.g. ray.decode_tasks=4."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def load(
+    config: Path | None = None,
+    assignments: list[str] | None = None,
+    model: str | None = None,
+    bank: str | None = None,
+    fps: float | None = None,
+    frames: int | None = None,
+    engine: str | None = None,
+) -> Settings:
+    """Settings from a file, the environment and flags.
+
+    Raises:
+        ConfigError: A value does not fit, or two flags contradict each other.
+    """
+    if fps is not None and frames is not None:
+        raise ConfigError("--fps and --frames exclude each other", code="config.conflict")
+    flags: dict[str, Any] = dict(_assignment(text) for text in assignments or [])
+    flags |= {"model": model, "bank": bank, "engine.backend": engine}
+    if fps is not None:
+        flags |= {"media.sampling.policy": "rate", "media.sampling.rate": fps}
+    if frames is not None:
+        flags |= {"media.sampling.policy": "count", "media.sampling.count": frames}
+    return Settings.load(config, flags)
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ConfigError(f"--set takes NAME=VALUE, got {text!r}")
+    return name, yaml.safe_load(value)

@@ -1,0 +1,34 @@
+"""`reelsight query`: SQL over what a backfill wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reelsight.cli import options
+from reelsight.cli.console import print_json, show_table
+
+__all__ = ["command"]
+
+
+def command(
+    output: Annotated[Path, typer.Argument(help="Output directory of a backfill.")],
+    sql: Annotated[
+        str, typer.Argument(help="SQL over clips, tags, frames, dead_letters and reports.")
+    ],
+    run: Annotated[
+        str | None, typer.Option("--run", help="A run's id; default the newest.")
+    ] = None,
+    json_: options.JsonOption = False,
+) -> None:
+    """Run SQL over the newest complete run; --json prints one object a row."""
+    from reelsight.store.query import query
+
+    result = query(output, sql, run_id=run)
+    if json_:
+        for row in result.rows:
+            print_json(dict(zip(result.columns, row, strict=True)))
+    else:
+        show_table(result.columns, result.rows)

@@ -1,0 +1,256 @@
+"""EngineHost: one engine, its thread, and a work-conserving queue of frames.
+
+Requests of any size join one queue. The thread takes whatever waits, up to the largest bucket, the
+moment the engine is free: it never waits for a batch to fill, so a busy engine fills its own
+batches. A request larger than a bucket is split; one that is cancelled or past its deadline is
+dropped before it costs a run. The host knows frames and futures; it knows neither clips nor HTTP
+nor Ray.
+
+States of a request: queued -> (running, possibly in several parts) -> done | failed; queued ->
+dropped (cancelled, deadline, host closed). A future is resolved exactly once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from reelsight.engine.protocol import Engine
+from reelsight.errors import EngineError, Overloaded, ReelsightError
+from reelsight.nouns.engine_spec import EngineSpec
+
+__all__ = ["EngineHost", "HostStats"]
+
+Pixels = npt.NDArray[np.uint8]
+Embeddings = npt.NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class HostStats:
+    """Counters since the host started.
+
+    Attributes:
+        frames: Frames embedded.
+        padded: Frames of padding run beside them.
+        batches: Engine runs.
+        busy_s: Seconds spent in the engine.
+    """
+
+    frames: int = 0
+    padded: int = 0
+    batches: int = 0
+    busy_s: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    pixels: Pixels
+    deadline: float | None
+    future: Future[Embeddings] = field(default_factory=Future)
+    taken: int = 0
+    finished: int = 0
+    result: Embeddings | None = None
+
+    def fail(self, error: BaseException) -> None:
+        with suppress(InvalidStateError):  # Cancelled while it ran: its owner has left.
+            self.future.set_exception(error)
+
+
+@dataclass(slots=True)
+class _Part:
+    request: _Request
+    start: int
+    stop: int
+
+
+class EngineHost:
+    """Shares one engine between threads.
+
+    Args:
+        engine: Owned by the host from here on; closed with it.
+        max_queued_frames: Bound of the queue.
+    """
+
+    def __init__(self, engine: Engine, *, max_queued_frames: int = 2048) -> None:
+        self._engine = engine
+        self.spec: EngineSpec = engine.spec
+        self._limit = max_queued_frames
+        self._queue: deque[_Request] = deque()
+        self._queued = 0
+        self._changed = threading.Condition()
+        self._closed = False
+        size = self.spec.geometry.size
+        self._buffer = np.zeros((self.spec.buckets[-1], size, size, 3), dtype=np.uint8)
+        self.stats = HostStats()
+        self._thread = threading.Thread(target=self._serve, name="engine-host", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self, pixels: Pixels, *, timeout: float | None = None, deadline: float | None = None
+    ) -> Future[Embeddings]:
+        """Queue frames.
+
+        Args:
+            pixels: uint8 [N, S, S, 3] RGB, N >= 1; must not change until the future is done.
+            timeout: Seconds to wait for room in the queue: None waits as long as it takes
+            (offline),
+                0 refuses at once (online).
+            deadline: time.monotonic() after which the frames are no longer worth running.
+
+        Returns:
+            A future of float32 [N, D] embeddings.
+
+        Raises:
+            EngineError: Wrong shape or dtype, or the host is closed.
+            Overloaded: No room within `timeout`.
+        """
+        size = self.spec.geometry.size
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
+            raise EngineError(
+                f"expected uint8 [N, {size}, {size}, 3], got {pixels.dtype} {pixels.shape}",
+                code="engine.bad_input",
+            )
+        if not len(pixels):
+            raise EngineError("expected at least one frame, got 0", code="engine.bad_input")
+        request = _Request(pixels, deadline)
+        with self._changed:
+            # An oversize request is let in alone rather than never.
+            fits = self._changed.wait_for(
+                lambda: (
+                    self._closed or not self._queued or self._queued + len(pixels) <= self._limit
+                ),
+                timeout,
+            )
+            if self._closed:
+                raise EngineError("the engine host is closed", code="engine.closed")
+            if not fits:
+                raise Overloaded(f"{self._queued} frames wait, the limit is {self._limit}")
+            self._queue.append(request)
+            self._queued += len(pixels)
+            self._changed.notify_all()
+        return request.future
+
+    def run(self, pixels: Pixels) -> Embeddings:
+        """Embed frames and wait: uint8 [N, S, S, 3] -> float32 [N, D]."""
+        return self.submit(pixels).result()
+
+    def close(self) -> None:
+        """Stop after the running batch, fail what waits, close the engine; idempotent."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        try:
+            while parts := self._take():
+                self._run(parts)
+        finally:
+            with self._changed:
+                self._closed = True
+                waiting = list(self._queue)
+                self._queue.clear()
+                self._queued = 0
+                self._changed.notify_all()
+            for request in waiting:
+                request.fail(EngineError("the engine host is closed", code="engine.closed"))
+            self._engine.close()
+
+    def _take(self) -> list[_Part]:
+        """Wait for work; return parts for at most one largest bucket, or nothing when closed."""
+        room = self.spec.buckets[-1]
+        parts: list[_Part] = []
+        with self._changed:
+            while not parts:
+                self._changed.wait_for(lambda: self._closed or self._queue)
+                if self._closed:
+                    return []
+                while self._queue and room:
+                    request = self._queue[0]
+                    left = len(request.pixels) - request.taken
+                    if self._dropped(request):
+                        self._queue.popleft()
+                        self._queued -= left
+                        continue
+                    n = min(left, room)
+                    parts.append(_Part(request, request.taken, request.taken + n))
+                    request.taken += n
+                    room -= n
+                    self._queued -= n
+                    if n == left:
+                        self._queue.popleft()
+                self._changed.notify_all()
+        return parts
+
+    @staticmethod
+    def _dropped(request: _Request) -> bool:
+        if request.taken == 0 and not request.future.set_running_or_notify_cancel():
+            return True
+        if request.future.done():
+            return True
+        if request.deadline is not None and time.monotonic() > request.deadline:
+            request.fail(Overloaded("the deadline passed in the queue", code="engine.deadline"))
+            return True
+        return False
+
+    def _run(self, parts: list[_Part]) -> None:
+        try:
+            rows = self._embed(parts)
+        except (
+            Exception
+        ) as error:  # Boundary: one request's failure must not end the host's thread.
+            if len(parts) > 1:  # Find out whose fault it is; neighbours get their answer.
+                for part in parts:
+                    self._run([part])
+                return
+            failure = error if isinstance(error, ReelsightError) else EngineError(str(error))
+            failure.__cause__ = None if failure is error else error
+            parts[0].request.fail(failure)
+            return
+        for part, result in zip(parts, self._split(parts, rows), strict=True):
+            self._deliver(part, result)
+
+    def _embed(self, parts: list[_Part]) -> Embeddings:
+        n = 0
+        for part in parts:
+            width = part.stop - part.start
+            self._buffer[n : n + width] = part.request.pixels[part.start : part.stop]
+            n += width
+        bucket = self.spec.bucket_for(n)
+        self._buffer[n:bucket] = 0
+        started = time.perf_counter()
+        rows = self._engine.run(self._buffer[:bucket])
+        self.stats.busy_s += time.perf_counter() - started
+        self.stats.frames += n
+        self.stats.padded += bucket - n
+        self.stats.batches += 1
+        if rows.shape != (bucket, self.spec.dim):
+            raise EngineError(f"engine gave {rows.shape}, expected {(bucket, self.spec.dim)}")
+        if not np.isfinite(rows[:n]).all():
+            raise EngineError("engine gave NaN or infinity", code="engine.not_finite")
+        return rows
+
+    @staticmethod
+    def _split(parts: list[_Part], rows: Embeddings) -> Iterator[Embeddings]:
+        at = 0
+        for part in parts:
+            width = part.stop - part.start
+            yield rows[at : at + width]
+            at += width
+
+    def _deliver(self, part: _Part, rows: Embeddings) -> None:
+        request = part.request
+        if request.result is None:
+            request.result = np.empty((len(request.pixels), self.spec.dim), dtype=np.float32)
+        request.result[part.start : part.stop] = rows
+        request.finished += len(rows)
+        if request.finished == len(request.pixels) and not request.future.done():
+            request.future.set_result(request.result)

@@ -1,0 +1,60 @@
+"""What an engine is to everything that is not an engine.
+
+An Engine turns pixels into embeddings on one device. It is owned by one thread at a time:
+EngineHost is what makes it shareable. This module knows no runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from reelsight.nouns.engine_spec import EngineSpec
+
+__all__ = ["Engine", "TextTower"]
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """One model at one precision, ready on one device."""
+
+    @property
+    def spec(self) -> EngineSpec:
+        """The recipe; its hash is stamped on every row."""
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Subset of {"embed_image", "read_mark"}."""
+
+    def warmup(self) -> None:
+        """Run every bucket once, so that the first real batch costs what the others do."""
+
+    def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Embed a batch whose size is one of the spec's buckets.
+
+        Args:
+            pixels: uint8 [B, S, S, 3] RGB, C-contiguous, B in spec.buckets, S = spec.geometry.size.
+
+        Returns:
+            float32 [B, D], L2-normalised rows.
+
+        Raises:
+            EngineError: The device failed.
+        """
+
+    def close(self) -> None:
+        """Free the device; idempotent."""
+
+
+class TextTower(Protocol):
+    """Embeds phrases into the space of one model's image embeddings."""
+
+    @property
+    def model_hash(self) -> str:
+        """Hash of the model whose images these phrases can be compared with."""
+
+    def embed_text(self, phrases: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embed phrases: float32 [len(phrases), D], L2-normalised rows."""

@@ -1,0 +1,144 @@
+"""The one error tree.
+
+Every error that a user can meet has a stable `code`, says at which `stage` it happened, what to do
+next (`hint`), whether trying again can help (`retryable`), and the HTTP status that the online door
+answers with. This module knows no domain: it only carries words.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BankError",
+    "ConfigError",
+    "EngineError",
+    "FetchError",
+    "ManifestError",
+    "MediaError",
+    "ModelError",
+    "Overloaded",
+    "ReelsightError",
+    "RunError",
+    "StoreError",
+]
+
+
+class ReelsightError(Exception):
+    """Base of every error raised on purpose.
+
+    Args:
+        message: What happened, with the offending value.
+        code: Stable dotted identifier, for machines; the class default when None.
+        hint: What to do next, for people; the class default when None.
+    """
+
+    code = "reelsight.error"
+    stage = "internal"
+    http_status = 500
+    retryable = False
+    hint = "Report this with the command that led here."
+
+    def __init__(self, message: str, *, code: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+        if hint is not None:
+            self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.message, self.code, self.hint))
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def _rebuild(kind: type[ReelsightError], message: str, code: str, hint: str) -> ReelsightError:
+    return kind(message, code=code, hint=hint)
+
+
+class ConfigError(ReelsightError):
+    """A setting, flag or configuration file is not usable."""
+
+    code = "config.invalid"
+    stage = "config"
+    http_status = 400
+    hint = "See `reelsight doctor` for the settings in force."
+
+
+class ManifestError(ReelsightError):
+    """The manifest cannot be used as a whole."""
+
+    code = "manifest.invalid"
+    stage = "manifest"
+    http_status = 400
+    hint = "A manifest is a Parquet file with unique string columns clip_id and uri."
+
+
+class FetchError(ReelsightError):
+    """The bytes of a clip could not be had."""
+
+    code = "fetch.failed"
+    stage = "fetch"
+    http_status = 422
+    hint = "Check that the uri exists and that this machine may read it."
+
+
+class MediaError(ReelsightError):
+    """The bytes are not a clip that can be decoded."""
+
+    code = "media.invalid"
+    stage = "decode"
+    http_status = 422
+    hint = "Check the file with a player; re-encode it if it plays."
+
+
+class ModelError(ReelsightError):
+    """A model is unknown, incomplete, or cannot be fetched or exported."""
+
+    code = "model.unusable"
+    stage = "model"
+    http_status = 400
+    hint = "List what is there with `reelsight models`."
+
+
+class EngineError(ReelsightError):
+    """An engine cannot be opened or failed while running."""
+
+    code = "engine.failed"
+    stage = "engine"
+    hint = "Run `reelsight doctor`, which says which engines run here and why."
+
+
+class Overloaded(EngineError):
+    """The engine's queue is full, or a deadline passed in it."""
+
+    code = "engine.overloaded"
+    http_status = 503
+    retryable = True
+    hint = "Try again later, or add engines."
+
+
+class BankError(ReelsightError):
+    """A label bank is malformed, damaged, or belongs to another model."""
+
+    code = "bank.invalid"
+    stage = "bank"
+    http_status = 400
+    hint = "Rebuild it with `reelsight bank build labels.yaml`."
+
+
+class StoreError(ReelsightError):
+    """Results cannot be written or read."""
+
+    code = "store.failed"
+    stage = "store"
+    hint = "Check the output directory: space, permissions, and that a run finished there."
+
+
+class RunError(ReelsightError):
+    """A run broke as a whole: the cluster, a worker, or the network, not a clip."""
+
+    code = "run.failed"
+    stage = "run"
+    retryable = True
+    hint = "Run it again; Ray's logs are under /tmp/ray/session_latest/logs on each node."

@@ -1,0 +1,18 @@
+"""Labels: how they are written, built into a bank, and found again."""
+
+from reelsight.labels.bank_file import BANK_SUFFIX, load_bank, save_bank
+from reelsight.labels.build import build_bank
+from reelsight.labels.choose import choose_bank
+from reelsight.labels.definition import BankDefinition, LabelDefinition
+from reelsight.labels.shelf import BankShelf
+
+__all__ = [
+    "BANK_SUFFIX",
+    "BankDefinition",
+    "BankShelf",
+    "LabelDefinition",
+    "build_bank",
+    "choose_bank",
+    "load_bank",
+    "save_bank",
+]

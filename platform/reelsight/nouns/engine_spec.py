@@ -1,0 +1,70 @@
+"""EngineSpec: the recipe, precision and profile of an engine; its hash is on every row."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+__all__ = ["EngineSpec", "Geometry", "ResizeMode"]
+
+ResizeMode = Literal["squash", "shortest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How a picture becomes an engine's input.
+
+    Attributes:
+        size: Side of the square input, pixels.
+        mode: `squash` scales the whole picture to size x size; `shortest` scales the shorter side
+        to
+            size and keeps the central square. Both use antialiased bicubic.
+    """
+
+    size: int
+    mode: ResizeMode = "squash"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """What an engine is, apart from the machine it happens to run on.
+
+    Attributes:
+        model: Name in the model catalogue, for people.
+        model_hash: sha256 (hex) over the model's files; what a label bank is bound to.
+        backend: Runtime, such as `onnxruntime-cpu` or `fake`.
+        backend_version: Version of that runtime's library.
+        precision: `fp32` today; others arrive with the engine packages.
+        geometry: What the engine takes.
+        dim: Length of an embedding.
+        buckets: Batch sizes the engine runs, ascending; smaller batches are padded up to one.
+    """
+
+    model: str
+    model_hash: str
+    backend: str
+    backend_version: str
+    precision: str
+    geometry: Geometry
+    dim: int
+    buckets: tuple[int, ...] = (4, 8, 16, 32)
+
+    def __post_init__(self) -> None:
+        if (
+            not self.buckets
+            or list(self.buckets) != sorted(set(self.buckets))
+            or self.buckets[0] < 1
+        ):
+            raise ValueError(f"buckets must be ascending and positive, got {self.buckets!r}")
+
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of the sha256 of the canonical JSON of all fields."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def bucket_for(self, n: int) -> int:
+        """Smallest bucket that holds n frames; the largest one when none does."""
+        return next((b for b in self.buckets if b >= n), self.buckets[-1])

@@ -1,0 +1,164 @@
+"""The one Arrow schema of a Report, and the struct types of the nouns inside it.
+
+A Report is one row, so a clip is the atom of every write. The version is bumped whenever a reader
+could be surprised; it travels in the schema's metadata and so in every file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from reelsight.nouns.report import Report
+
+__all__ = [
+    "CLIP_TYPE",
+    "FAILURE_TYPE",
+    "PROVENANCE_TYPE",
+    "SAMPLED_TYPE",
+    "SCHEMA_VERSION",
+    "TAG_TYPE",
+    "frame_type",
+    "report_schema",
+    "reports_to_table",
+]
+
+SCHEMA_VERSION = "1"
+
+CLIP_TYPE = pa.struct(
+    {
+        "clip_id": pa.string(),
+        "uri": pa.string(),
+        "sha256": pa.string(),
+        "size_bytes": pa.int64(),
+        "duration_s": pa.float64(),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "codec": pa.string(),
+        "pixel_format": pa.string(),
+        "rotation": pa.int32(),
+        "fps": pa.float64(),
+    }
+)
+SEGMENT_TYPE = pa.struct(
+    {
+        "start_ms": pa.int64(),
+        "end_ms": pa.int64(),
+        "score": pa.float32(),
+        "best_ms": pa.int64(),
+    }
+)
+TAG_TYPE = pa.struct(
+    {
+        "label": pa.string(),
+        "score": pa.float32(),
+        "coverage": pa.float32(),
+        "best_ms": pa.int64(),
+        "segments": pa.list_(SEGMENT_TYPE),
+    }
+)
+SAMPLED_TYPE = pa.struct(
+    {
+        "policy": pa.string(),
+        "asked": pa.int32(),
+        "returned": pa.int32(),
+        "max_error_s": pa.float64(),
+        "partial": pa.string(),
+    }
+)
+FAILURE_TYPE = pa.struct(
+    {
+        "stage": pa.string(),
+        "code": pa.string(),
+        "message": pa.string(),
+        "hint": pa.string(),
+        "retryable": pa.bool_(),
+        "attempts": pa.int32(),
+    }
+)
+PROVENANCE_TYPE = pa.struct(
+    {
+        name: pa.string()
+        for name in (
+            "model",
+            "model_hash",
+            "engine",
+            "engine_hash",
+            "bank",
+            "bank_hash",
+            "sampler",
+            "code_version",
+        )
+    }
+)
+
+
+def frame_type(dim: int) -> pa.StructType:
+    """A sampled frame: pts in seconds and its embedding, float16 [dim]."""
+    return pa.struct({"pts": pa.float64(), "embedding": pa.list_(pa.float16(), dim)})
+
+
+def report_schema(dim: int, carried: pa.StructType | None = None) -> pa.Schema:
+    """Schema of a table of Reports.
+
+    Args:
+        dim: Length of the embeddings.
+        carried: Types of the further manifest columns; the column is absent when there are none.
+    """
+    fields = [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("clip", CLIP_TYPE),
+        pa.field("tags", pa.list_(TAG_TYPE)),
+        pa.field("frames", pa.list_(frame_type(dim))),
+        pa.field("sampled", SAMPLED_TYPE),
+        pa.field("error", FAILURE_TYPE),
+        pa.field("provenance", PROVENANCE_TYPE),
+    ]
+    if carried is not None:
+        fields.append(pa.field("carried", carried))
+    return pa.schema(fields, metadata={"reelsight.schema_version": SCHEMA_VERSION})
+
+
+def reports_to_table(
+    reports: Sequence[Report], dim: int, carried: pa.StructType | None = None
+) -> pa.Table:
+    """Reports as rows of report_schema(dim, carried), in order."""
+    schema = report_schema(dim, carried)
+    columns: dict[str, pa.Array] = {
+        "clip_id": pa.array([r.clip.clip_id for r in reports], pa.string()),
+        "status": pa.array([r.status for r in reports], pa.string()),
+        "clip": pa.array([asdict(r.clip) for r in reports], CLIP_TYPE),
+        "tags": pa.array([[asdict(t) for t in r.tags] for r in reports], pa.list_(TAG_TYPE)),
+        "frames": _frames_column(reports, dim),
+        "sampled": _structs([r.sampled for r in reports], SAMPLED_TYPE),
+        "error": _structs([r.failure for r in reports], FAILURE_TYPE),
+        "provenance": _structs([r.provenance for r in reports], PROVENANCE_TYPE),
+    }
+    if carried is not None:
+        columns["carried"] = pa.array([r.carried for r in reports], carried)
+    return pa.table(columns, schema=schema)
+
+
+def _structs(values: Sequence[Any], kind: pa.StructType) -> pa.Array:
+    return pa.array([None if v is None else asdict(v) for v in values], kind)
+
+
+def _frames_column(reports: Sequence[Report], dim: int) -> pa.Array:
+    """All frames as one nested column, built from whole arrays: no Python object a value."""
+    counts = [len(r.pts) for r in reports]
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    pts = np.concatenate([r.pts for r in reports]) if reports else np.zeros(0)
+    vectors = [r.embeddings.reshape(-1, dim) for r in reports if len(r.pts)]
+    flat = np.concatenate(vectors) if vectors else np.zeros((0, dim), dtype=np.float16)
+    embeddings = pa.FixedSizeListArray.from_arrays(
+        pa.array(flat.astype(np.float16).reshape(-1)), dim
+    )
+    frames = pa.StructArray.from_arrays(
+        [pa.array(pts, pa.float64()), embeddings], fields=list(frame_type(dim))
+    )
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), frames)

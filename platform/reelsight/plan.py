@@ -1,0 +1,73 @@
+"""TaggingPlan: everything that decides a clip's Report, in one picklable value.
+
+Both doors and the runner without Ray work from the same plan, which is why their Reports are equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+import reelsight
+from reelsight.engine.recipe import EngineRecipe
+from reelsight.labels import BankShelf, choose_bank
+from reelsight.media.limits import MediaLimits
+from reelsight.media.sampler import Sampling
+from reelsight.nouns.engine_spec import EngineSpec
+from reelsight.nouns.label_bank import LabelBank
+from reelsight.nouns.report import Provenance
+from reelsight.settings import Settings
+
+__all__ = ["TaggingPlan", "plan_for"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaggingPlan:
+    """What is done to each clip.
+
+    Attributes:
+        sampling: Which moments are looked at.
+        limits: What a clip may be.
+        spec: The engine that embeds the frames.
+        bank: The labels they are scored against; must belong to the engine's model.
+    """
+
+    sampling: Sampling
+    limits: MediaLimits
+    spec: EngineSpec
+    bank: LabelBank
+
+    def __post_init__(self) -> None:
+        self.bank.require_model(self.spec.model, self.spec.model_hash)
+
+    @property
+    def provenance(self) -> Provenance:
+        """The versions that every Report of this plan is stamped with."""
+        spec = self.spec
+        return Provenance(
+            model=spec.model,
+            model_hash=spec.model_hash,
+            engine=f"{spec.backend}/{spec.backend_version}/{spec.precision}",
+            engine_hash=spec.hash,
+            bank=self.bank.name,
+            bank_hash=self.bank.hash,
+            sampler=str(self.sampling),
+            code_version=reelsight.__version__,
+        )
+
+    @property
+    def digest(self) -> str:
+        """First 12 hex digits of the sha256 over the provenance and the limits."""
+        text = json.dumps([asdict(self.provenance), asdict(self.limits)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def plan_for(recipe: EngineRecipe, settings: Settings) -> TaggingPlan:
+    """The plan that settings amount to with a resolved engine.
+
+    Raises:
+        BankError: The bank does not resolve or belongs to another model.
+    """
+    bank = choose_bank(settings.bank, BankShelf(settings.banks_dir), recipe)
+    return TaggingPlan(settings.media.sampling, settings.media.limits, recipe.spec, bank)

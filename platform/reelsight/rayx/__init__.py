@@ -1,0 +1,1 @@
+"""Everything of the library that touches Ray: cluster, stages, sink."""

@@ -1,0 +1,57 @@
+"""SequentialRunner: the whole path in one process and one thread, without Ray.
+
+It is what `reelsight tag` runs, and the yardstick that the other doors are compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from reelsight.engine.host import EngineHost
+from reelsight.errors import EngineError
+from reelsight.nouns.report import Failure, Report
+from reelsight.plan import TaggingPlan
+from reelsight.steps import ClipRequest, load_clip, report_clip, timeline_of
+
+__all__ = ["SequentialRunner"]
+
+
+class SequentialRunner:
+    """Tags clips one after the other.
+
+    Args:
+        plan: What to do to each clip.
+        host: The engine of the plan's spec; the caller closes it.
+    """
+
+    def __init__(self, plan: TaggingPlan, host: EngineHost) -> None:
+        if host.spec != plan.spec:
+            raise EngineError(f"the plan wants engine {plan.spec.hash}, got {host.spec.hash}")
+        self._plan = plan
+        self._host = host
+
+    def run(self, requests: Iterable[ClipRequest]) -> Iterator[Report]:
+        """One Report a request, in order."""
+        return (self.report(request) for request in requests)
+
+    def report(self, request: ClipRequest) -> Report:
+        """Tag one clip."""
+        loaded = load_clip(request, self._plan)
+        timeline = embeddings = None
+        failure = loaded.failure
+        if loaded.frames is not None:
+            timeline = timeline_of(loaded.frames)
+            try:
+                embeddings = self._host.run(loaded.frames.pixels).astype(np.float16)
+            except EngineError as error:
+                failure = Failure.of(error)
+        return report_clip(
+            loaded.clip,
+            self._plan,
+            request.carried,
+            timeline=timeline,
+            embeddings=embeddings,
+            failure=failure,
+        )

@@ -1,0 +1,179 @@
+"""The settings tree: defaults < YAML file < REELSIGHT_ environment < flags. Frozen once loaded.
+
+Nested names use two underscores in the environment: REELSIGHT_MEDIA__SAMPLING__RATE=2. Nothing
+else in the project reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from reelsight.errors import ConfigError
+from reelsight.media.limits import MediaLimits
+from reelsight.media.sampler import Sampling
+
+__all__ = ["EngineSettings", "MediaSettings", "RaySettings", "Settings"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MediaSettings(_Strict):
+    """How clips are read: which moments are looked at, and what a clip may be.
+
+    Attributes:
+        sampling: `policy` rate or count, `rate` frames a second, `count` frames a clip.
+        limits: Caps checked before any pixel is decoded; see MediaLimits.
+    """
+
+    sampling: Sampling = Sampling()
+    limits: MediaLimits = MediaLimits()
+
+
+class EngineSettings(_Strict):
+    """How a model runs.
+
+    Attributes:
+        backend: `onnxruntime-cpu`, or `fake` (deterministic, needs no model).
+        threads: Intra-op threads of one engine.
+        buckets: Batch sizes, ascending; what is smaller is padded.
+        max_queued_frames: Bound of an engine's queue.
+    """
+
+    backend: Literal["onnxruntime-cpu", "fake"] = "onnxruntime-cpu"
+    threads: int = Field(default=1, ge=1)
+    buckets: tuple[int, ...] = (4, 8, 16, 32)
+    max_queued_frames: int = Field(default=2048, ge=1)
+
+
+class RaySettings(_Strict):
+    """The shape of the offline run.
+
+    Attributes:
+        address: Cluster to join; None joins the one of RAY_ADDRESS, or starts a local one.
+        decode_tasks: Decode tasks at a time; None takes the machine's cores.
+        engine_actors: Engines; None takes one for every four cores, at least one.
+        engine_gpus: GPUs of one engine.
+        clips_per_block: Largest number of clips in a block of work.
+        clips_per_batch: Clips handed to an engine in one call.
+    """
+
+    address: str | None = None
+    decode_tasks: int | None = Field(default=None, ge=1)
+    engine_actors: int | None = Field(default=None, ge=1)
+    engine_gpus: float = Field(default=0.0, ge=0)
+    clips_per_block: int = Field(default=32, ge=1)
+    clips_per_batch: int = Field(default=16, ge=1)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set.
+
+    Attributes:
+        model: A catalogue name, a model directory, or `ARCHITECTURE/PRETRAINED` of open_clip.
+        bank: A bank's name or file; None takes the bank that came with the model.
+        data_dir: Where built banks are kept.
+        cache_dir: Where exported models are kept.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="REELSIGHT_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    model: str = "reelsight-mini"
+    bank: str | None = None
+    data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("reelsight"))
+    cache_dir: Path = Field(default_factory=lambda: platformdirs.user_cache_path("reelsight"))
+    media: MediaSettings = MediaSettings()
+    engine: EngineSettings = EngineSettings()
+    ray: RaySettings = RaySettings()
+
+    @classmethod
+    def load(cls, file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+        """Merge defaults, `file`, the environment and `flags`.
+
+        Args:
+            file: YAML with the same nesting as this class.
+            flags: Dotted names to values; a None value counts as not given.
+
+        Raises:
+            ConfigError: A name or value does not fit; the message says which.
+        """
+        if file is not None and not file.is_file():
+            raise ConfigError(f"no configuration file at {file}", code="config.missing")
+        try:
+            return _sourced(file)(**_nested(flags or {}))
+        except ValidationError as error:
+            where = "; ".join(
+                f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']} (got {e['input']!r})"
+                for e in error.errors()
+            )
+            raise ConfigError(where) from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{file} is not YAML: {error}") from error
+
+    @property
+    def banks_dir(self) -> Path:
+        """Where `reelsight bank build` puts banks."""
+        return self.data_dir / "banks"
+
+    @property
+    def decode_tasks(self) -> int:
+        """Decode tasks at a time, with the default filled in."""
+        return self.ray.decode_tasks or _cores()
+
+    @property
+    def engine_actors(self) -> int:
+        """Engines, with the default filled in."""
+        return self.ray.engine_actors or max(1, _cores() // 4)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _nested(flags: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for dotted, value in flags.items():
+        if value is None:
+            continue
+        *parents, leaf = dotted.split(".")
+        node = tree
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[leaf] = value
+    return tree
+
+
+def _sourced(file: Path | None) -> type[Settings]:
+    """Settings with its sources in order: flags, environment, file."""
+
+    class Sourced(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            if file is None:
+                return init_settings, env_settings
+            return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, file)
+
+    return Sourced

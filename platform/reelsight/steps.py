@@ -1,0 +1,121 @@
+"""The two steps around the engine, for one clip: bytes to frames, and embeddings to a Report.
+
+Both doors and the runner without Ray call exactly these. A clip's failure ends here as a value:
+what is raised by one clip's bytes never reaches its neighbours. They know nothing of Ray or HTTP.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reelsight.errors import FetchError
+from reelsight.media.decode import decode
+from reelsight.media.fetch import fetch
+from reelsight.nouns.clip import Clip
+from reelsight.nouns.frames import Frames
+from reelsight.nouns.report import Failure, Report, Sampled
+from reelsight.plan import TaggingPlan
+from reelsight.tagging import Timeline, dead_report, tagged_report
+
+__all__ = ["ClipRequest", "LoadedClip", "load_clip", "report_clip", "timeline_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClipRequest:
+    """One manifest row: what to look at, and what to carry along."""
+
+    clip_id: str
+    uri: str | None
+    carried: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedClip:
+    """A clip after decode: frames, or the reason why there are none.
+
+    Attributes:
+        clip: The clip, as far as it is known.
+        frames: Its sampled frames; None when it failed.
+        failure: Why it failed; None when it did not.
+        fetch_s: Seconds spent on getting its bytes.
+        decode_s: Seconds spent on decoding and scaling.
+    """
+
+    clip: Clip
+    frames: Frames | None
+    failure: Failure | None
+    fetch_s: float
+    decode_s: float
+
+
+def load_clip(request: ClipRequest, plan: TaggingPlan) -> LoadedClip:
+    """Fetch, probe, sample and decode one clip; never raises for what the clip is."""
+    clip = Clip(request.clip_id, request.uri or "")
+    frames: Frames | None = None
+    failure: Failure | None = None
+    started = fetched = time.perf_counter()
+    try:
+        if not request.uri:
+            raise FetchError("the manifest names no uri", code="fetch.no_uri")
+        data = fetch(request.uri, plan.limits)
+        fetched = time.perf_counter()
+        clip = Clip.of_bytes(request.clip_id, request.uri, data)
+        clip, frames = decode(
+            request.clip_id, request.uri, data, plan.sampling, plan.spec.geometry, plan.limits
+        )
+    except Exception as error:  # Boundary: one clip's bytes must not end its neighbours.
+        failure = Failure.of(error)
+    finished = time.perf_counter()
+    if failure is not None and failure.stage == "fetch":
+        fetched = finished
+    return LoadedClip(clip, frames, failure, fetched - started, finished - fetched)
+
+
+def timeline_of(frames: Frames) -> Timeline:
+    """What is kept of frames when their pixels have gone to the engine."""
+    sampled = Sampled(
+        policy=frames.policy,
+        asked=frames.asked,
+        returned=frames.returned,
+        max_error_s=frames.max_error_s,
+        partial=frames.stopped,
+    )
+    return Timeline(frames.pts, frames.weights, sampled)
+
+
+def report_clip(
+    clip: Clip,
+    plan: TaggingPlan,
+    carried: dict[str, Any],
+    *,
+    timeline: Timeline | None,
+    embeddings: npt.NDArray[np.float16] | None,
+    failure: Failure | None,
+) -> Report:
+    """The Report of one clip: tagged from its embeddings, or dead for its failure.
+
+    Args:
+        clip: The clip.
+        plan: What was done to it.
+        carried: Further manifest columns.
+        timeline: When its N frames were sampled.
+        embeddings: float16 [N, D].
+        failure: Why there are no embeddings.
+    """
+    if failure is None and timeline is not None and embeddings is not None:
+        return tagged_report(
+            clip,
+            timeline,
+            embeddings,
+            bank=plan.bank,
+            provenance=plan.provenance,
+            carried=carried,
+        )
+    if failure is None:
+        raise ValueError(f"clip {clip.clip_id!r} has neither embeddings nor a failure")
+    return dead_report(clip, failure, provenance=plan.provenance, carried=carried)

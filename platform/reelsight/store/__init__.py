@@ -1,0 +1,1 @@
+"""The store: manifests in, runs of Reports out, and queries over them."""

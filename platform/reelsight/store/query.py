@@ -1,0 +1,116 @@
+"""SQL over a run: DuckDB views of the nested Reports.
+
+clips         one row a clip, with its columns flat and the carried manifest columns beside them
+tags          one row a tag
+frames        one row a sampled frame, with its embedding
+dead_letters  one row a failed clip, with the reason
+reports       the rows as they are stored
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+
+from reelsight.errors import StoreError
+from reelsight.nouns.schema import CLIP_TYPE, FAILURE_TYPE, SAMPLED_TYPE
+from reelsight.store.run import RunRecord, RunStore
+
+__all__ = ["QueryResult", "connect", "query"]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """Rows of a query, with their column names."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+def query(root: Path, sql: str, *, run_id: str | None = None) -> QueryResult:
+    """Run SQL over the newest complete run of an output directory.
+
+    Args:
+        root: The output directory of a backfill.
+        sql: Any DuckDB statement over the views.
+        run_id: A certain run instead of the newest.
+
+    Raises:
+        StoreError: There is no such run, or the SQL fails.
+    """
+    store = RunStore(root)
+    record = store.latest(run_id)
+    try:
+        with connect(store, record) as connection:
+            cursor = connection.execute(sql)
+            columns = tuple(item[0] for item in cursor.description or ())
+            return QueryResult(columns, cursor.fetchall())
+    except duckdb.Error as error:
+        raise StoreError(
+            str(error),
+            code="store.bad_query",
+            hint="The views are clips, tags, frames, dead_letters and reports.",
+        ) from error
+
+
+def connect(store: RunStore, record: RunRecord) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB connection with the views of one run.
+
+    Raises:
+        StoreError: The run has no files.
+    """
+    paths = [str(path) for path in store.paths(record)]
+    if not paths:
+        raise StoreError(f"run {record.run_id} has no files", code="store.no_files")
+    connection = duckdb.connect()
+    files = ", ".join(_literal(path) for path in paths)
+    for statement in _views(files, _carried(paths[0])):
+        connection.execute(statement)
+    return connection
+
+
+def _views(files: str, carried: list[str]) -> list[str]:
+    clip = [f.name for f in CLIP_TYPE if f.name != "clip_id"]
+    sampled = [f.name for f in SAMPLED_TYPE]
+    error = [f.name for f in FAILURE_TYPE]
+    taken = {"clip_id", "status", "tag_count", *clip, *sampled}
+    # A carried column that shares a name with one of ours keeps both readable.
+    extra = [
+        f"carried.{_name(c)} AS {_name(c if c not in taken else f'manifest_{c}')}" for c in carried
+    ]
+    columns = [
+        "clip_id",
+        "status",
+        *(f"clip.{name} AS {name}" for name in clip),
+        *(f"sampled.{name} AS {name}" for name in sampled),
+        "len(tags) AS tag_count",
+        *extra,
+    ]
+    failed = ", ".join(f"error.{name} AS {name}" for name in error)
+    return [
+        f"CREATE VIEW reports AS SELECT * FROM read_parquet([{files}], hive_partitioning=false)",
+        f"CREATE VIEW clips AS SELECT {', '.join(columns)} FROM reports",
+        "CREATE VIEW tags AS SELECT clip_id, tag.* FROM "
+        "(SELECT clip_id, unnest(tags) AS tag FROM reports)",
+        "CREATE VIEW frames AS SELECT clip_id, frame.* FROM "
+        "(SELECT clip_id, unnest(frames) AS frame FROM reports)",
+        f"CREATE VIEW dead_letters AS SELECT clip_id, clip.uri AS uri, {failed} "
+        "FROM reports WHERE status = 'dead'",
+    ]
+
+
+def _carried(path: str) -> list[str]:
+    schema = pq.read_schema(path)
+    return [f.name for f in schema.field("carried").type] if "carried" in schema.names else []
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _name(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pyarrow as pa
+
+from reelsight.engine import EngineWorker, FakeEngine
+from reelsight.nouns.report import Failure
+from reelsight.nouns.schema import FAILURE_TYPE
+
+
+def rows(*clips: tuple[str, int, bytes | None], failed: Failure | None = None) -> pa.Table:
+    failure = None
+    if failed:
+        failure = {"stage": failed.stage, "code": failed.code, "message": failed.message}
+    return pa.table(
+        {
+            "clip_id": [name for name, _, _ in clips],
+            "pts": pa.array([[float(i) for i in range(n)] for _, n, _ in clips]),
+            "pixels": pa.array([pixels for _, _, pixels in clips], pa.large_binary()),
+            "failure": pa.array(
+                [failure if pixels is None else None for _, _, pixels in clips], FAILURE_TYPE
+            ),
+        }
+    )
+
+
+def frames(n: int, seed: int) -> np.ndarray:  # type: ignore[type-arg]
+    return np.random.default_rng(seed).integers(0, 256, (n, 64, 64, 3), dtype=np.uint8)
+
+
+def test_both_doors_of_the_worker_give_the_same_bits() -> None:
+    worker = EngineWorker(FakeEngine)
+    a, b = frames(5, 1), frames(3, 2)
+    table = worker(rows(("a", 5, a.tobytes()), ("b", 3, b.tobytes())))
+    direct = [worker.run(pixels).astype(np.float16).tobytes() for pixels in (a, b)]
+    worker.close()
+    assert table["clip_id"].to_pylist() == ["a", "b"]
+    assert table["embeddings"].to_pylist() == direct
+    assert "pixels" not in table.column_names
+    assert all(seconds >= 0 for seconds in table["engine_s"].to_pylist())
+
+
+def test_a_row_without_frames_keeps_its_failure_and_costs_nothing() -> None:
+    worker = EngineWorker(FakeEngine)
+    dead = Failure("fetch", "fetch.missing", "gone", "look again")
+    table = worker(rows(("gone", 0, None), ("a", 1, frames(1, 1).tobytes()), failed=dead))
+    worker.close()
+    assert [f and f["code"] for f in table["failure"].to_pylist()] == ["fetch.missing", None]
+    assert table["embeddings"][0].as_py() is None
+    assert table["engine_s"][0].as_py() == 0
+
+
+def test_a_clip_whose_pixels_do_not_fit_its_times_fails_alone() -> None:
+    worker = EngineWorker(FakeEngine)
+    pixels = frames(3, 1).tobytes()
+    table = worker(rows(("short", 4, pixels), ("good", 3, pixels)))
+    worker.close()
+    failure, none = table["failure"].to_pylist()
+    assert failure["code"] == "engine.bad_input"
+    assert "36864 pixel bytes for 4 frames" in failure["message"]
+    assert none is None
+    assert table["embeddings"][1].as_py() is not None
+
+
+def test_the_worker_class_travels_to_other_processes() -> None:
+    assert pickle.loads(pickle.dumps(EngineWorker)) is EngineWorker
