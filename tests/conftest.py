@@ -1,4 +1,4 @@
-"""What every test may ask for: real media, one Ray, a plan that needs no model, and the shipped one."""
+"""What every test may ask for: real media, one Ray, and a plan that needs no model."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ __all__ = [
     "ConfigError",
     "EngineError",
     "FetchError",
+    "FetchInterruptedError",
     "ManifestError",
     "MediaError",
     "ModelError",
@@ -81,6 +82,15 @@ class FetchError(ReelsightError):
     stage = "fetch"
     http_status = 422
     hint = "Check that the uri exists and that this machine may read it."
+
+
+class FetchInterruptedError(FetchError):
+    """The bytes are probably there, but the way to them broke."""
+
+    code = "fetch.interrupted"
+    http_status = 503
+    retryable = True
+    hint = "Try again; if it stays, check the network and the store's status."
 
 
 class MediaError(ReelsightError):

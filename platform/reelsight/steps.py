@@ -56,6 +56,7 @@ class LoadedClip:
 def load_clip(request: ClipRequest, plan: TaggingPlan) -> LoadedClip:
     """Fetch, probe, sample and decode one clip; never raises for what the clip is."""
     clip = Clip(request.clip_id, request.uri or "")
+    data: bytes | None = None
     frames: Frames | None = None
     failure: Failure | None = None
     started = fetched = time.perf_counter()
@@ -64,12 +65,13 @@ def load_clip(request: ClipRequest, plan: TaggingPlan) -> LoadedClip:
             raise FetchError("the manifest names no uri", code="fetch.no_uri")
         data = fetch(request.uri, plan.limits)
         fetched = time.perf_counter()
-        clip = Clip.of_bytes(request.clip_id, request.uri, data)
         clip, frames = decode(
             request.clip_id, request.uri, data, plan.sampling, plan.spec.geometry, plan.limits
         )
     except Exception as error:  # Boundary: one clip's bytes must not end its neighbours.
         failure = Failure.of(error)
+        if data is not None:
+            clip = Clip.of_bytes(clip.clip_id, clip.uri, data)
     finished = time.perf_counter()
     if failure is not None and failure.stage == "fetch":
         fetched = finished

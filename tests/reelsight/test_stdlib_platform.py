@@ -32,7 +32,6 @@ def test_stdlib_platform_from_the_repository_root(path: str) -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_stdlib_platform_inside_a_ray_worker() -> None:
-    @ray.remote
     def probe() -> tuple[str, str]:
         import platform
 
@@ -40,6 +39,6 @@ def test_stdlib_platform_inside_a_ray_worker() -> None:
 
         return platform.python_version(), str(reelsight.steps.__file__)
 
-    version, library = ray.get(probe.remote())
+    version, library = ray.get(ray.remote(probe).remote())
     assert version == ".".join(map(str, sys.version_info[:3]))
     assert "reelsight" in library

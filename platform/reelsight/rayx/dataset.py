@@ -43,6 +43,7 @@ def tag_dataset(
     """
     share = math.ceil(manifest.rows / (settings.decode_tasks * _BLOCKS_PER_DECODER))
     rows_per_block = min(settings.ray.clips_per_block, max(1, share))
+    blocks = math.ceil(manifest.rows / rows_per_block)
     return (
         ray.data.read_parquet(str(manifest.path.absolute()))
         .repartition(target_num_rows_per_block=rows_per_block)
@@ -50,7 +51,7 @@ def tag_dataset(
             DecodeStage(plan, manifest.carried).__call__,
             batch_format="pyarrow",
             batch_size=None,
-            compute=TaskPoolStrategy(settings.decode_tasks),
+            compute=TaskPoolStrategy(min(settings.decode_tasks, blocks)),
             num_cpus=_DECODE_CPUS,
         )
         .map_batches(

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,12 @@ class GatedEngine(FakeEngine):
 
     def close(self) -> None:
         self.closed = True
+
+
+def submit_for_ever(host: EngineHost) -> None:
+    while True:
+        with suppress(Overloaded):
+            host.submit(pictures(1), timeout=0.01)
 
 
 @pytest.fixture
@@ -173,9 +180,8 @@ def test_close_fails_what_waits_and_closes_the_engine(
     waiting = host.submit(pictures(4))
     closer = threading.Thread(target=host.close)
     closer.start()
-    with pytest.raises(EngineError, match="closed"):  # Refused from the moment it closes.
-        while True:
-            host.submit(pictures(1), timeout=0.01)
+    with pytest.raises(EngineError, match="closed"):  # Refused while the last batch still runs.
+        submit_for_ever(host)
     engine.gate.set()
     closer.join(20)
     assert running.result(20).shape == (4, 32)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from reelsight.engine import EngineWorker, FakeEngine
@@ -26,7 +27,7 @@ def rows(*clips: tuple[str, int, bytes | None], failed: Failure | None = None) -
     )
 
 
-def frames(n: int, seed: int) -> np.ndarray:  # type: ignore[type-arg]
+def frames(n: int, seed: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (n, 64, 64, 3), dtype=np.uint8)
 
 

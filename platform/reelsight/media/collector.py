@@ -1,0 +1,182 @@
+"""Collector: one pass over a clip's frames that keeps, scaled, only those asked for.
+
+It knows times and pictures; how a container is opened and where its end is written, it is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+from av import VideoFrame
+from av.error import FFmpegError
+
+from reelsight.errors import MediaError
+from reelsight.media.container import Source
+from reelsight.media.limits import MediaLimits, over_limit
+from reelsight.media.orientation import orientation_of
+from reelsight.media.pixels import Scaler
+from reelsight.media.probe import Header, header_of, nothing_decoded
+from reelsight.media.reader import FrameReader
+from reelsight.media.sampler import Sampling, target_count, target_times
+from reelsight.media.timeline import claimed_end, slack_s, tick
+from reelsight.media.video_stream import check_picture, pixel_aspect
+from reelsight.nouns.engine_spec import Geometry
+from reelsight.nouns.frames import Frames
+
+__all__ = ["Collector"]
+
+_CUT_SHORT = "the file ends before the size that its container claims"
+
+
+class Collector:
+    """The state of one pass: what is on display, which time is due, what was taken.
+
+    Args:
+        source: An open container at its start.
+        sampling: Which times are asked for.
+        geometry: How a picture is scaled.
+        limits: Caps and the policy on damage.
+        end: The clip's end in ticks of the stream, or None where it is not known yet.
+
+    Attributes:
+        header: The clip's facts, after `run`.
+        end_s: Seconds: where the frames end on the clip's clock, after `run`.
+        claimed_s: Seconds: where the whole clip ends; beyond `end_s` when it broke off.
+    """
+
+    header: Header
+
+    def __init__(
+        self,
+        source: Source,
+        sampling: Sampling,
+        geometry: Geometry,
+        limits: MediaLimits,
+        end: int | None,
+    ) -> None:
+        self._source = source
+        self._sampling = sampling
+        self._limits = limits
+        self._end = end
+        self._reader = FrameReader(source, limits)
+        self._scaler = Scaler(geometry)
+        self._sar = pixel_aspect(source.stream)
+        self._pictures = _Pictures(geometry.size)
+        self._pts: list[float] = []
+        self._error_s = 0.0
+        self._stopped: str | None = None
+        self.end_s = 0.0
+        self.claimed_s = 0.0
+
+    def run(self) -> None:
+        """Decode until the last time asked for has its frame, or the clip is over."""
+        frames = iter(self._reader)
+        first = next(frames, None)
+        if first is None:
+            raise nothing_decoded(self._reader)
+        times = self._begin(first[1])
+        slack, due, shown = slack_s(self._source.stream), next(times), first
+        for at, frame in frames:
+            while due + slack < at:
+                self._take(shown, due)
+                after = next(times, None)
+                if after is None:
+                    self._finish(ran_out=False)
+                    return
+                due = after
+            shown = at, frame
+        self._finish(ran_out=True)
+        self._hold(shown, due)
+
+    def _hold(self, shown: tuple[float, VideoFrame], due: float) -> None:
+        """The last frame stays on display for the times left, as far as the clip is known to go."""
+        for time in target_times(self._sampling, self.claimed_s):
+            if due <= time and (time < self.end_s or not self._pts):
+                self._take(shown, time)
+
+    def _begin(self, frame: VideoFrame) -> Iterator[float]:
+        """The times asked for, once the first frame has set the clock."""
+        self.header = header_of(self._source, frame)
+        if self._end is not None:
+            self.end_s = self._seconds(self._end)
+            if self.end_s <= 0:
+                self.end_s = self._reader.end_s
+            self._check_asked(target_count(self._sampling, self.end_s))
+        return target_times(self._sampling, self.end_s or None)
+
+    def _check_asked(self, asked: int) -> None:
+        if asked > self._limits.max_frames:
+            raise over_limit("frames asked for", asked, self._limits.max_frames, "max_frames")
+
+    def _take(self, shown: tuple[float, VideoFrame], due: float) -> None:
+        at, frame = shown
+        self._error_s = max(self._error_s, abs(due - at))
+        if self._pts and self._pts[-1] == at:
+            return
+        self._check_asked(len(self._pts) + 1)
+        check_picture(frame.width, frame.height, self._sar, self._limits)
+        try:
+            out = self._pictures.room()
+            self._scaler.scale_into(out, frame, self._sar, orientation_of(frame))
+        except (FFmpegError, ValueError) as error:
+            raise MediaError(
+                f"a {frame.format.name} picture of {frame.width}x{frame.height} cannot be scaled",
+                code="media.undecodable",
+            ) from error
+        self._pts.append(at)
+
+    def _finish(self, ran_out: bool) -> None:
+        """Settle the clip's end, and whether it was reached."""
+        reached, known = self._reader.end_s, self.end_s
+        claim = known or self._seconds(claimed_end(self._source) or 0)
+        if ran_out:
+            self._stopped = self._reader.stopped
+            missing = self._source.cut_short and reached < claim - 1.5 * self._reader.step_s
+            if self._stopped is None and missing:
+                self._stopped = _CUT_SHORT
+        if self._stopped is None:
+            self.claimed_s = self.end_s = known or reached
+        else:
+            self.claimed_s, self.end_s = max(claim, reached), reached
+
+    def _seconds(self, ticks: int) -> float:
+        """A stamp of the stream on the clip's clock."""
+        return (ticks - (self._reader.first or 0)) * float(tick(self._source.stream))
+
+    def frames(self, clip_id: str) -> Frames:
+        """What was taken, as the noun."""
+        asked = max(target_count(self._sampling, self.claimed_s), len(self._pts))
+        return Frames(
+            clip_id,
+            self._pictures.taken(len(self._pts)),
+            np.array(self._pts, np.float64),
+            end_s=max(self.end_s, self._pts[-1]),
+            policy=str(self._sampling),
+            asked=asked,
+            max_error_s=self._error_s,
+            stopped=self._stopped,
+        )
+
+
+class _Pictures:
+    """A growing uint8 [N, size, size, 3] array, doubled when it is full."""
+
+    def __init__(self, size: int) -> None:
+        self._array: npt.NDArray[np.uint8] = np.empty((16, size, size, 3), np.uint8)
+        self._used = 0
+
+    def room(self) -> npt.NDArray[np.uint8]:
+        """The next free picture, uninitialised."""
+        if self._used == len(self._array):
+            grown = np.empty((2 * self._used, *self._array.shape[1:]), np.uint8)
+            grown[: self._used] = self._array
+            self._array = grown
+        self._used += 1
+        room: npt.NDArray[np.uint8] = self._array[self._used - 1]
+        return room
+
+    def taken(self, count: int) -> npt.NDArray[np.uint8]:
+        """The first `count` pictures, without a copy."""
+        return self._array[:count]

@@ -1,0 +1,61 @@
+"""decode: one sequential pass over a clip that scales only the frames asked for.
+
+One clip, one thread, one pass: no seeking, and no picture is converted that was not sampled.
+"""
+
+from __future__ import annotations
+
+from reelsight.media.collector import Collector
+from reelsight.media.container import Source, open_source
+from reelsight.media.limits import MediaLimits
+from reelsight.media.sampler import Sampling
+from reelsight.media.timeline import claimed_end, header_end, measured_end
+from reelsight.nouns.clip import Clip
+from reelsight.nouns.engine_spec import Geometry
+from reelsight.nouns.frames import Frames
+
+__all__ = ["decode"]
+
+
+def decode(
+    clip_id: str,
+    uri: str,
+    data: bytes,
+    sampling: Sampling,
+    geometry: Geometry,
+    limits: MediaLimits,
+) -> tuple[Clip, Frames]:
+    """Sample a clip's frames, upright and scaled for an engine.
+
+    Args:
+        clip_id: Name that the results carry.
+        uri: Where the bytes came from; only recorded.
+        data: The whole file.
+        sampling: Which times are asked for.
+        geometry: The engine's picture size and how the picture fits it.
+        limits: Caps and the policy on damage.
+
+    Returns:
+        The described clip, and its frames: uint8 [N, size, size, 3] RGB, N >= 1. `Frames.stopped`
+        tells when the clip broke off before the last time asked for.
+
+    Raises:
+        MediaError: As `open_source`; `media.undecodable` when no frame could be decoded or scaled;
+            `media.damaged` by `limits.damage`; `media.over_limit`.
+    """
+    clip = Clip.of_bytes(clip_id, uri, data)
+    with open_source(data, limits) as source:
+        end = header_end(source)
+        if end is None and sampling.policy == "count":
+            end = _searched_end(source, data, limits)
+        collector = Collector(source, sampling, geometry, limits, end)
+        collector.run()
+        return collector.header.fill(clip, collector.claimed_s), collector.frames(clip_id)
+
+
+def _searched_end(source: Source, data: bytes, limits: MediaLimits) -> int | None:
+    """End in ticks by the packets; by the header's claim where the tail is missing or stampless."""
+    end, claim = measured_end(data, limits), claimed_end(source)
+    if end is None:
+        return claim
+    return max(end, claim) if source.cut_short and claim is not None else end

@@ -1,0 +1,197 @@
+"""The backfill through real Ray Data, over real and broken files; the yardstick is without Ray."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from pathlib import Path
+from typing import Any
+
+import av
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engines.catalog import recipe_for
+from jobs.backfill import backfill
+from reelsight.engine import EngineHost
+from reelsight.nouns.report import Report
+from reelsight.nouns.schema import reports_to_table
+from reelsight.plan import plan_for
+from reelsight.rayx.dataset import tag_dataset
+from reelsight.runner import SequentialRunner
+from reelsight.samples.clips import SampleClip
+from reelsight.settings import Settings
+from reelsight.steps import ClipRequest
+from reelsight.store.manifest import Manifest, write_manifest
+from reelsight.store.query import query
+from reelsight.store.run import RunRecord, RunStore
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def without_ray(manifest: Path, settings: Settings) -> list[Report]:
+    recipe = recipe_for(settings)
+    host = EngineHost(recipe.open_engine())
+    runner = SequentialRunner(plan_for(recipe, settings), host)
+    requests = [
+        ClipRequest(row.pop("clip_id"), row.pop("uri"), row) for row in Manifest.open(manifest)
+    ]
+    reports = list(runner.run(requests))
+    host.close()
+    return reports
+
+
+def stored_rows(output: Path, record: RunRecord) -> list[dict[str, Any]]:
+    tables = [pq.read_table(path) for path in RunStore(output).paths(record)]
+    return sorted(pa.concat_tables(tables).to_pylist(), key=lambda row: str(row["clip_id"]))
+
+
+def rows_of(reports: list[Report], dim: int, manifest: Path) -> list[dict[str, Any]]:
+    table = reports_to_table(reports, dim, Manifest.open(manifest).carried)
+    return sorted(table.to_pylist(), key=lambda row: str(row["clip_id"]))
+
+
+def broken_files(directory: Path, good: Path) -> dict[str, Path]:
+    """One file of each kind of badness."""
+    content = good.read_bytes()
+    directory.mkdir(parents=True, exist_ok=True)
+    files: dict[str, bytes] = {
+        "text": b"this is not a video\n" * 50,
+        "playlist": b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n",
+        "empty": b"",
+        "no_moov": content[: len(content) // 2]
+        if b"moov" in content[-len(content) // 2 :]
+        else b"x",
+        "garbled": content[:2000] + b"\xff" * (len(content) - 4000) + content[-2000:],
+    }
+    paths = {}
+    for name, data in files.items():
+        paths[name] = directory / f"{name}.mp4"
+        paths[name].write_bytes(data)
+    paths["missing"] = directory / "missing.mp4"
+    paths["directory"] = directory
+    paths["audio_only"] = directory / "audio.mp4"
+    with av.open(str(paths["audio_only"]), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame(format="fltp", layout="mono", samples=1024)
+        frame.sample_rate = 44100
+        frame.pts = 0
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return paths
+
+
+EXPECTED_CODES = {
+    "text": "media.unrecognised_container",
+    "playlist": "media.unrecognised_container",
+    "empty": "fetch.empty",
+    "missing": "fetch.not_found",
+    "directory": "fetch.not_a_file",
+    "audio_only": "media.no_video",
+}
+
+
+def test_both_doors_give_equal_reports(
+    samples: list[SampleClip], fake_settings: Settings, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "m.parquet"
+    broken = broken_files(tmp_path / "broken", samples[0].path)
+    rows = [
+        {
+            "clip_id": clip.clip_id,
+            "uri": str(clip.path),
+            "asset": i,
+            "seen": datetime.datetime(2026, 1, 1 + i, tzinfo=datetime.UTC),
+        }
+        for i, clip in enumerate(samples)
+    ]
+    rows += [
+        {"clip_id": name, "uri": str(path), "asset": None, "seen": None}
+        for name, path in broken.items()
+    ]
+    rows.append({"clip_id": "no_uri", "uri": None, "asset": None, "seen": None})
+    write_manifest(manifest, rows)
+
+    record = backfill(manifest, tmp_path / "out", fake_settings)
+    expected = without_ray(manifest, fake_settings)
+
+    assert record.state == "complete"
+    assert stored_rows(tmp_path / "out", record) == rows_of(expected, 32, manifest)
+    summary = record.summary
+    assert summary["clips"] == len(rows) == summary["tagged"] + summary["dead"]
+    assert summary["tagged"] >= len(samples)
+    assert sum(summary["failures"].values()) == summary["dead"]
+    assert summary["frames"] == sum(len(report.pts) for report in expected)
+    assert summary["limiting_stage"] in summary["busy"]
+    dead = dict(query(tmp_path / "out", "select clip_id, code from dead_letters").rows)
+    assert {name: dead[name] for name in EXPECTED_CODES} == EXPECTED_CODES
+    assert dead["no_uri"] == "fetch.no_uri"
+    told = query(tmp_path / "out", "select stage, message, hint, attempts from dead_letters").rows
+    assert all(all(cell for cell in row) for row in told)
+    assert query(tmp_path / "out", "select max(asset) from clips").rows == [(len(samples) - 1,)]
+
+
+def test_the_shipped_model_gives_equal_reports_through_both_doors(
+    samples: list[SampleClip], tmp_path: Path
+) -> None:
+    manifest = samples[0].path.parent / "manifest.parquet"
+    # Few clips a call and several buckets, so that the doors batch differently.
+    settings = Settings.load(None, {"ray.clips_per_batch": 3, "media.sampling.rate": 2.0})
+    record = backfill(manifest, tmp_path / "out", settings)
+    expected = without_ray(manifest, settings)
+    dim = recipe_for(settings).spec.dim
+    assert stored_rows(tmp_path / "out", record) == rows_of(expected, dim, manifest)
+
+
+def test_real_videos_are_tagged_or_dead_for_the_right_reason(
+    videos_dir: Path, tmp_path: Path
+) -> None:
+    manifest = write_manifest(
+        tmp_path / "m.parquet",
+        [{"clip_id": p.name, "uri": str(p)} for p in sorted(videos_dir.iterdir())],
+    )
+    record = backfill(manifest, tmp_path / "out", Settings.load(None, {}))
+    assert record.state == "complete"
+    got = query(tmp_path / "out", "select clip_id, status, codec, pixel_format from clips").rows
+    status = {clip_id: state for clip_id, state, _, _ in got}
+    assert [clip_id for clip_id, state in status.items() if state == "dead"] == ["corrupted.mp4"]
+    assert {codec for _, state, codec, _ in got if state == "tagged"} == {"h264", "hevc", "av1"}
+    formats = {clip_id: pixel_format for clip_id, _, _, pixel_format in got}
+    assert "10" in formats["short_h265_10bit.mp4"]
+    upright = query(
+        tmp_path / "out",
+        "select width < height, rotation from clips where clip_id = 'rotated_90.mov'",
+    )
+    assert upright.rows == [(True, 90)]
+
+
+def test_decode_and_engine_stay_two_operators(
+    samples: list[SampleClip], fake_settings: Settings
+) -> None:
+    """Fused, a run on CPUs would have another shape than a run on GPUs."""
+    recipe = recipe_for(fake_settings)
+    manifest = Manifest.open(samples[0].path.parent / "manifest.parquet")
+    dataset = tag_dataset(
+        manifest, plan_for(recipe, fake_settings), recipe.open_engine, fake_settings
+    ).materialize()
+    stats = dataset.stats()
+    assert "MapBatches(DecodeStage" in stats
+    assert "MapBatches(EngineWorker)" in stats
+    assert "DecodeStage.__call__)->MapBatches(EngineWorker" not in stats
+    assert dataset.count() == manifest.rows
+
+
+def test_runs_of_one_directory_do_not_mix(
+    samples: list[SampleClip], fake_settings: Settings, tmp_path: Path
+) -> None:
+    shutil.copy(samples[0].path, tmp_path / "a.mp4")
+    rows = [{"clip_id": "a", "uri": str(tmp_path / "a.mp4")}]
+    manifest = write_manifest(tmp_path / "m.parquet", rows)
+    first = backfill(manifest, tmp_path / "out", fake_settings)
+    second = backfill(manifest, tmp_path / "out", fake_settings)
+    assert first.run_id < second.run_id
+    assert first.files[0].sha256 == second.files[0].sha256
+    assert query(tmp_path / "out", "select count(*) from clips").rows == [(1,)]
