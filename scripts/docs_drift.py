@@ -18,7 +18,7 @@ from pydantic import BaseModel
 import reelsight.errors
 from reelsight.cli.app import app
 from reelsight.errors import ReelsightError
-from reelsight.nouns.schema import SCHEMA_VERSION
+from reelsight.nouns.schema import SCHEMA_VERSION, report_schema
 from reelsight.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -118,10 +118,10 @@ def _fields(kind: Any) -> list[tuple[str, Any]]:
     ]
 
 
-def _arrow(kind: Any) -> str:
-    return re.sub(
-        r"fixed_size_list<element: halffloat>\[0\]", "fixed_size_list<halffloat>[dim]", str(kind)
-    )
+def _columns() -> list[str]:
+    schema = report_schema(1)
+    rows = [f"| {f.name} | `{f.type}` |".replace("[1]", "[dim]") for f in schema]
+    return [*rows, "| carried | struct of the manifest's further columns; absent without any |"]
 
 
 def _errors() -> list[str]:

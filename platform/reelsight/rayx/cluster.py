@@ -26,7 +26,7 @@ def ray_session(settings: Settings, *, progress: bool) -> Iterator[None]:
 
     Args:
         settings: `ray.address` and the sizes of the stages.
-        progress: Whether a person watches: Ray Data's progress bars and messages.
+        progress: Whether a person watches Ray Data's progress bars.
 
     Yields:
         Nothing; a session that was started here is ended on the way out.
@@ -36,11 +36,12 @@ def ray_session(settings: Settings, *, progress: bool) -> Iterator[None]:
         _init(settings)
     context = DataContext.get_current()
     context.enable_progress_bars = progress
+    context.enable_rich_progress_bars = progress
+    context.use_ray_tqdm = False
     # The second-generation Parquet reader starts 32 actors to read the footer of one small
     # manifest.
     context.use_datasource_v2 = False
-    level = logging.INFO if progress else logging.ERROR
-    logging.getLogger("ray.data").setLevel(level)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield
     finally:
