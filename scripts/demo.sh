@@ -9,10 +9,7 @@ run() { say "reelsight $*"; "$bin/reelsight" "$@"; }
 rm -rf "$dir"
 run samples "$dir/clips" --broken
 run backfill --manifest "$dir/clips/manifest.parquet" --output "$dir/out"
-run query "$dir/out" "
-  SELECT clip_id, label, round(score, 2) AS score, round(coverage, 2) AS coverage,
-         list_transform(segments, s -> format('{:.1f}-{:.1f} s', s.start_ms / 1000, s.end_ms / 1000)) AS times
-  FROM tags ORDER BY clip_id, score * coverage DESC"
+run query "$dir/out" "SELECT clip_id, label, score, coverage, list_transform(segments, lambda s: format('{:.1f}-{:.1f} s', s.start_ms / 1000, s.end_ms / 1000)) AS times FROM tags ORDER BY clip_id, score * coverage DESC"
 run query "$dir/out" "SELECT clip_id, stage, code, message, hint FROM dead_letters"
 printf '\nThe Parquet is under %s; read it with your own tools, or ask more:\n' "$dir/out/data"
 printf '  %s/reelsight query %s "SELECT label, count(*) AS clips FROM tags GROUP BY 1 ORDER BY 2 DESC"\n' "$bin" "$dir/out"

@@ -44,7 +44,7 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+        table.add_row(*(escape(_cell(cell)) for cell in row))
     _out.print(table)
 
 
@@ -98,6 +98,17 @@ def _error_dict(error: ReelsightError) -> dict[str, Any]:
         "hint": error.hint,
         "retryable": error.retryable,
     }
+
+
+def _cell(value: Any) -> str:
+    """A value for people: short numbers, lists without brackets."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_cell(item) for item in value)
+    return str(value)
 
 
 def _plain(value: Any) -> Any:
