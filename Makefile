@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 
-.PHONY: demo test check test-export bench-pipeline lock clean
+
+.PHONY: .python demo test check test-export bench-pipeline lock clean
 
 demo: $(VENV)/.base
 	@bash scripts/demo.sh $(BIN) $(DEMO)
@@ -27,7 +28,10 @@ bench-pipeline: .venv-export/.done
 	.venv-export/bin/python -m benchmarks.pipeline
 	.venv-export/bin/python -m benchmarks.tables
 
-$(VENV)/.base: requirements/base.lock pyproject.toml
+.python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
+
+$(VENV)/.base: requirements/base.lock pyproject.toml | .python
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/base.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -37,7 +41,7 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.venv-export/.done: requirements/dev.lock requirements/export.txt pyproject.toml
+.venv-export/.done: requirements/dev.lock requirements/export.txt pyproject.toml | .python
 	$(PYTHON) -m venv .venv-export
 	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/export.txt

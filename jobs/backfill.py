@@ -6,6 +6,7 @@ composes; what happens to a clip is in `reelsight.steps`, how it is spread is in
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,16 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+import reelsight.errors
 from reelsight.cli import options
 from reelsight.cli.console import print_json, run_app, show_run
-from reelsight.errors import RunError
+from reelsight.errors import ReelsightError, RunError
 from reelsight.settings import Settings
 
 if TYPE_CHECKING:  # Ray takes a second to import; `--help` should not.
+    from reelsight.rayx.cluster import Widths
     from reelsight.rayx.sink import Written
     from reelsight.store.run import RunRecord
 
 __all__ = ["backfill", "command"]
+
+_TOLD = 400
+_TYPED = re.compile(r"^reelsight\.errors\.(\w+): (.+)$", re.MULTILINE)
+_ANY = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Warning): .+$", re.MULTILINE)
 
 
 def backfill(
@@ -40,11 +47,10 @@ def backfill(
         The run's record; its state is `complete` only if every row has exactly one Report.
 
     Raises:
-        ReelsightError: The run could not start; nothing was written.
-        RunError: The cluster broke while it ran; the record says so.
+        ReelsightError: The run could not start, or an engine broke; the record, if one was begun,
+            says so.
+        RunError: The cluster broke.
     """
-    from ray.exceptions import RayError
-
     from engines.catalog import recipe_for
     from reelsight.plan import plan_for
     from reelsight.rayx.cluster import ray_session
@@ -68,40 +74,52 @@ def backfill(
         },
     )
     store.save(record)
-    with ray_session(settings, progress=progress):
-        started = time.perf_counter()
-        sink = ReportSink(output.absolute(), record.run_id)
-        dataset = tag_dataset(manifest, plan, recipe.open_engine, settings)
-        try:
-            dataset.write_datasink(sink)
-        except (RayError, RuntimeError) as error:
-            store.save(replace(record, state="failed", problems=(str(error),)))
-            raise RunError(f"run {record.run_id} broke: {_last_line(error)}") from error
-        wall_s = time.perf_counter() - started
-    record = replace(record, files=tuple(sorted(sink.written.files, key=lambda f: f.path)))
-    problems = store.problems(record, manifest.clip_ids)
+    try:
+        with ray_session(settings, progress=progress) as widths:
+            started = time.perf_counter()
+            sink = ReportSink(output.absolute(), record.run_id)
+            tag_dataset(manifest, plan, recipe, settings, widths).write_datasink(sink)
+            wall_s = time.perf_counter() - started
+        record = replace(record, files=tuple(sorted(sink.written.files, key=lambda f: f.path)))
+        problems = store.problems(record, manifest.clip_ids)
+    except Exception as error:  # Boundary: whatever ended the run, its record must say so.
+        failure = _cause(error, record.run_id)
+        store.save(replace(record, state="failed", problems=(failure.message,)))
+        raise failure from error
     record = replace(
         record,
         state="unbalanced" if problems else "complete",
-        summary=_summary(sink.written, manifest.rows, wall_s, settings),
+        summary=_summary(sink.written, manifest.rows, wall_s, widths),
         problems=problems,
     )
     store.save(record)
     return record
 
 
-def _last_line(error: Exception) -> str:
-    """The cause at the end of a remote traceback."""
-    return next((x for x in reversed(str(error).splitlines()) if x.strip()), type(error).__name__)
+def _cause(error: Exception, run_id: str) -> ReelsightError:
+    """What ended a run, in its own words.
+
+    Ray carries a worker's error home wrapped several times over, its chain as text.
+    """
+    if isinstance(error, ReelsightError) and not hasattr(error, "cause"):
+        return error
+    text = str(error)
+    for name, message in reversed(_TYPED.findall(text)):
+        if kind := getattr(reelsight.errors, name, None):
+            typed: ReelsightError = kind(message)
+            return typed
+    first = _ANY.search(text)
+    told = first[0] if first else f"{type(error).__name__}: {' '.join(text.split())}"
+    return RunError(f"run {run_id} broke: {told[:_TOLD]}")
 
 
-def _summary(written: Written, clips: int, wall_s: float, settings: Settings) -> dict[str, Any]:
+def _summary(written: Written, clips: int, wall_s: float, widths: Widths) -> dict[str, Any]:
     """Sums and rates; the limiting stage is the one whose slots were busy for the largest share."""
     costs = written.costs
     slots = {
-        "fetch+decode": (costs["fetch_s"] + costs["decode_s"], settings.decode_tasks),
-        "engine": (costs["engine_s"], settings.engine_actors),
-        "report": (costs["report_s"], settings.decode_tasks),
+        "fetch+decode": (costs["fetch_s"] + costs["decode_s"], widths.decoders),
+        "engine": (costs["engine_s"], widths.engines),
+        "report": (costs["report_s"], widths.decoders),
     }
     busy = {stage: seconds / n / wall_s for stage, (seconds, n) in slots.items()}
     return {

@@ -48,9 +48,11 @@ class OrtCpuEngine:
 
     Raises:
         EngineError: The file cannot be loaded or has another shape than the model says.
+        ModelError: The file is not the one that the model's hash speaks of.
     """
 
     def __init__(self, model: Model, *, buckets: tuple[int, ...], threads: int = 1) -> None:
+        model.verify("image")
         self._spec = ort_cpu_spec(model, buckets)
         self._session = _open(str(model.image), threads)
         size = model.geometry.size
@@ -93,12 +95,13 @@ class OrtTextTower:
 
     Raises:
         EngineError: The text tower cannot be loaded.
-        ModelError: The tokenizer cannot be loaded.
+        ModelError: The tokenizer cannot be loaded, or a file is not the model's.
     """
 
     _BATCH = 64
 
     def __init__(self, model: Model) -> None:
+        model.verify("text", "tokenizer")
         self._model = model
         self._session = _open(str(model.text), threads=1)
         _require(self._session, "tokens", "tensor(int64)", [model.context_length], str(model.text))

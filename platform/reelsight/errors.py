@@ -11,12 +11,14 @@ __all__ = [
     "BankError",
     "ConfigError",
     "EngineError",
+    "EngineInputError",
     "FetchError",
     "FetchInterruptedError",
     "ManifestError",
     "MediaError",
     "ModelError",
     "Overloaded",
+    "QueryError",
     "ReelsightError",
     "RunError",
     "StoreError",
@@ -63,7 +65,7 @@ class ConfigError(ReelsightError):
     code = "config.invalid"
     stage = "config"
     http_status = 400
-    hint = "See `reelsight doctor` for the settings in force."
+    hint = "Settings and their defaults are in docs/reference.md."
 
 
 class ManifestError(ReelsightError):
@@ -119,6 +121,14 @@ class EngineError(ReelsightError):
     hint = "Run `reelsight doctor`, which says which engines run here and why."
 
 
+class EngineInputError(EngineError):
+    """The frames of one clip are not what the engine takes; the engine itself is well."""
+
+    code = "engine.bad_input"
+    http_status = 422
+    hint = "Report this with the clip: frames are made to fit the engine before they reach it."
+
+
 class Overloaded(EngineError):
     """The engine's queue is full, or a deadline passed in it."""
 
@@ -143,6 +153,14 @@ class StoreError(ReelsightError):
     code = "store.failed"
     stage = "store"
     hint = "Check the output directory: space, permissions, and that a run finished there."
+
+
+class QueryError(StoreError):
+    """A question that cannot be answered: no such run, or SQL that does not fit."""
+
+    code = "store.bad_query"
+    http_status = 400
+    hint = "The views are clips, tags, frames, dead_letters and reports."
 
 
 class RunError(ReelsightError):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from reelsight.engine.host import EngineHost
-from reelsight.errors import EngineError
+from reelsight.errors import EngineError, EngineInputError
 from reelsight.nouns.report import Failure, Report
 from reelsight.plan import TaggingPlan
 from reelsight.steps import ClipRequest, load_clip, report_clip, timeline_of
@@ -37,7 +37,11 @@ class SequentialRunner:
         return (self.report(request) for request in requests)
 
     def report(self, request: ClipRequest) -> Report:
-        """Tag one clip."""
+        """Tag one clip.
+
+        Raises:
+            EngineError: The engine itself is broken; the clip is not to blame.
+        """
         loaded = load_clip(request, self._plan)
         timeline = embeddings = None
         failure = loaded.failure
@@ -45,7 +49,7 @@ class SequentialRunner:
             timeline = timeline_of(loaded.frames)
             try:
                 embeddings = self._host.run(loaded.frames.pixels).astype(np.float16)
-            except EngineError as error:
+            except EngineInputError as error:
                 failure = Failure.of(error)
         return report_clip(
             loaded.clip,

@@ -6,18 +6,18 @@ else in the project reads the environment.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     YamlConfigSettingsSource,
 )
 
@@ -59,25 +59,29 @@ class EngineSettings(_Strict):
     buckets: tuple[int, ...] = (4, 8, 16, 32)
     max_queued_frames: int = Field(default=2048, ge=1)
 
+    @field_validator("buckets")
+    @classmethod
+    def _ascending(cls, buckets: tuple[int, ...]) -> tuple[int, ...]:
+        if not buckets or buckets[0] < 1 or list(buckets) != sorted(set(buckets)):
+            raise ValueError("buckets are positive and ascending")
+        return buckets
+
 
 class RaySettings(_Strict):
     """The shape of the offline run.
 
     Attributes:
         address: Cluster to join; None joins the one of RAY_ADDRESS, or starts a local one.
-        decode_tasks: Decode tasks at a time; None takes the machine's cores.
-        engine_actors: Engines; None takes one for every four cores, at least one.
-        engine_gpus: GPUs of one engine.
+        decode_tasks: Decode tasks at a time; None takes the cores of the machine, or of the cluster
+            that is joined.
+        engine_actors: Engines; None takes one for every four of those cores, at least one.
         clips_per_block: Largest number of clips in a block of work.
-        clips_per_batch: Clips handed to an engine in one call.
     """
 
     address: str | None = None
     decode_tasks: int | None = Field(default=None, ge=1)
     engine_actors: int | None = Field(default=None, ge=1)
-    engine_gpus: float = Field(default=0.0, ge=0)
     clips_per_block: int = Field(default=32, ge=1)
-    clips_per_batch: int = Field(default=16, ge=1)
 
 
 class Settings(BaseSettings):
@@ -117,6 +121,8 @@ class Settings(BaseSettings):
             raise ConfigError(f"no configuration file at {file}", code="config.missing")
         try:
             return _sourced(file)(**_nested(flags or {}))
+        except ConfigError:
+            raise
         except ValidationError as error:
             where = "; ".join(
                 f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']} (got {e['input']!r})"
@@ -125,25 +131,14 @@ class Settings(BaseSettings):
             raise ConfigError(where) from error
         except yaml.YAMLError as error:
             raise ConfigError(f"{file} is not YAML: {error}") from error
+        except (SettingsError, OSError, ValueError, TypeError) as error:
+            # Sources refuse what is no mapping at all, each with an error of its own.
+            raise ConfigError(f"the settings cannot be read: {error}") from error
 
     @property
     def banks_dir(self) -> Path:
         """Where `reelsight bank build` puts banks."""
         return self.data_dir / "banks"
-
-    @property
-    def decode_tasks(self) -> int:
-        """Decode tasks at a time, with the default filled in."""
-        return self.ray.decode_tasks or _cores()
-
-    @property
-    def engine_actors(self) -> int:
-        """Engines, with the default filled in."""
-        return self.ray.engine_actors or max(1, _cores() // 4)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _nested(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,6 +150,10 @@ def _nested(flags: Mapping[str, Any]) -> dict[str, Any]:
         node = tree
         for name in parents:
             node = node.setdefault(name, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"{name!r} in {dotted!r} is set to a value and to a group")
+        if isinstance(node.get(leaf), dict):
+            raise ConfigError(f"{dotted!r} is set to a value and to a group")
         node[leaf] = value
     return tree
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -21,7 +22,7 @@ BUCKETS = (4, 8, 16, 32)
 
 @pytest.fixture
 def model() -> Model:
-    return Model.load(reelsight.models.MINI, verify=True)
+    return Model.load(reelsight.models.MINI)
 
 
 @pytest.fixture
@@ -72,15 +73,30 @@ def test_the_text_tower_embeds_any_phrase(model: Model) -> None:
     assert np.allclose(many, rows[0], atol=1e-5)
 
 
-def test_a_damaged_file_is_named(copied: Path) -> None:
+def test_a_file_that_is_not_the_models_is_never_run(copied: Path) -> None:
+    """A changed weight would be stamped with the hash of the unchanged model."""
     image = copied / "image.onnx"
-    image.write_bytes(image.read_bytes()[:-1000])
+    content = bytearray(image.read_bytes())
+    content[len(content) // 2] ^= 1
+    image.write_bytes(content)
     with pytest.raises(ModelError, match=r"image\.onnx does not match the hash") as caught:
-        Model.load(copied, verify=True)
-    assert caught.value.code == "model.damaged"
-    with pytest.raises(EngineError) as unloadable:
         OrtCpuEngine(Model.load(copied), buckets=BUCKETS)
-    assert unloadable.value.code == "engine.unloadable"
+    assert caught.value.code == "model.damaged"
+
+
+def rehash(directory: Path, kind: str, content: bytes) -> None:
+    """Replace a file, and the hash that model.json gives it."""
+    document = json.loads((directory / "model.json").read_text())
+    (directory / document["files"][kind]["path"]).write_bytes(content)
+    document["files"][kind]["sha256"] = hashlib.sha256(content).hexdigest()
+    (directory / "model.json").write_text(json.dumps(document))
+
+
+def test_a_file_that_onnxruntime_cannot_load_is_named(copied: Path) -> None:
+    rehash(copied, "image", (copied / "image.onnx").read_bytes()[:-1000])
+    with pytest.raises(EngineError) as caught:
+        OrtCpuEngine(Model.load(copied), buckets=BUCKETS)
+    assert caught.value.code == "engine.unloadable"
 
 
 def test_a_model_that_takes_another_input_is_refused(copied: Path) -> None:
@@ -92,7 +108,7 @@ def test_a_model_that_takes_another_input_is_refused(copied: Path) -> None:
 
 
 def test_a_broken_tokenizer_is_named(copied: Path) -> None:
-    (copied / "tokenizer.json").write_text("{}")
+    rehash(copied, "tokenizer", b"{}")
     with pytest.raises(ModelError, match=r"tokenizer\.json"):
         OrtTextTower(Model.load(copied))
 

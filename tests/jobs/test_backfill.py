@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import datetime
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from engines.catalog import recipe_for
 from jobs.backfill import backfill
-from reelsight.engine import EngineHost
+from reelsight.engine import EngineHost, EngineRecipe, FakeEngine
+from reelsight.errors import EngineError, ManifestError
 from reelsight.nouns.report import Report
 from reelsight.nouns.schema import reports_to_table
 from reelsight.plan import plan_for
+from reelsight.rayx.cluster import Widths
 from reelsight.rayx.dataset import tag_dataset
 from reelsight.runner import SequentialRunner
 from reelsight.samples.clips import SampleClip
@@ -48,7 +53,9 @@ def stored_rows(output: Path, record: RunRecord) -> list[dict[str, Any]]:
 
 
 def rows_of(reports: list[Report], dim: int, manifest: Path) -> list[dict[str, Any]]:
-    table = reports_to_table(reports, dim, Manifest.open(manifest).carried)
+    kind = Manifest.open(manifest).carried
+    carried = None if kind is None else pa.array([r.carried for r in reports], kind)
+    table = reports_to_table(reports, dim, carried)
     return sorted(table.to_pylist(), key=lambda row: str(row["clip_id"]))
 
 
@@ -122,24 +129,28 @@ def test_both_doors_give_equal_reports(
     assert stored_rows(tmp_path / "out", record) == rows_of(expected, 32, manifest)
     summary = record.summary
     assert summary["clips"] == len(rows) == summary["tagged"] + summary["dead"]
-    assert summary["tagged"] >= len(samples)
+    assert summary["tagged"] == len(samples)
     assert sum(summary["failures"].values()) == summary["dead"]
     assert summary["frames"] == sum(len(report.pts) for report in expected)
     assert summary["limiting_stage"] in summary["busy"]
     dead = dict(query(tmp_path / "out", "select clip_id, code from dead_letters").rows)
     assert {name: dead[name] for name in EXPECTED_CODES} == EXPECTED_CODES
     assert dead["no_uri"] == "fetch.no_uri"
+    assert dead["garbled"].startswith("media.")
+    assert dead["no_moov"].startswith("media.")
     told = query(tmp_path / "out", "select stage, message, hint, attempts from dead_letters").rows
     assert all(all(cell for cell in row) for row in told)
-    assert query(tmp_path / "out", "select max(asset) from clips").rows == [(len(samples) - 1,)]
+    assert query(tmp_path / "out", "select max(asset), min(seen) from clips").rows == [
+        (len(samples) - 1, rows[0]["seen"])
+    ]
 
 
 def test_the_shipped_model_gives_equal_reports_through_both_doors(
     samples: list[SampleClip], tmp_path: Path
 ) -> None:
     manifest = samples[0].path.parent / "manifest.parquet"
-    # Few clips a call and several buckets, so that the doors batch differently.
-    settings = Settings.load(None, {"ray.clips_per_batch": 3, "media.sampling.rate": 2.0})
+    # Several clips a call, and concurrent calls: the doors batch differently.
+    settings = Settings.load(None, {"ray.clips_per_block": 3, "media.sampling.rate": 2.0})
     record = backfill(manifest, tmp_path / "out", settings)
     expected = without_ray(manifest, settings)
     dim = recipe_for(settings).spec.dim
@@ -174,13 +185,12 @@ def test_decode_and_engine_stay_two_operators(
     """Fused, a run on CPUs would have another shape than a run on GPUs."""
     recipe = recipe_for(fake_settings)
     manifest = Manifest.open(samples[0].path.parent / "manifest.parquet")
-    dataset = tag_dataset(
-        manifest, plan_for(recipe, fake_settings), recipe.open_engine, fake_settings
-    ).materialize()
+    plan = plan_for(recipe, fake_settings)
+    dataset = tag_dataset(manifest, plan, recipe, fake_settings, Widths(2, 1)).materialize()
     stats = dataset.stats()
-    assert "MapBatches(DecodeStage" in stats
+    assert "MapBatches(decode_clips)" in stats
     assert "MapBatches(EngineWorker)" in stats
-    assert "DecodeStage.__call__)->MapBatches(EngineWorker" not in stats
+    assert "decode_clips)->MapBatches(EngineWorker" not in stats
     assert dataset.count() == manifest.rows
 
 
@@ -195,3 +205,91 @@ def test_runs_of_one_directory_do_not_mix(
     assert first.run_id < second.run_id
     assert first.files[0].sha256 == second.files[0].sha256
     assert query(tmp_path / "out", "select count(*) from clips").rows == [(1,)]
+
+
+def one_clip(directory: Path, sample: SampleClip, /, **columns: Any) -> Path:
+    """A manifest of one clip, under a name that does not say what it is."""
+    path = directory / "asset=7" / "manifest"
+    path.parent.mkdir()
+    table = pa.table({"clip_id": ["a"], "uri": [str(sample.path)], **columns})
+    pq.write_table(table, path)
+    return path
+
+
+def test_carried_values_that_python_cannot_hold_lose_no_clip(
+    samples: list[SampleClip], fake_settings: Settings, tmp_path: Path
+) -> None:
+    odd = {
+        "late": pa.array([2**62], pa.int64()).cast(pa.timestamp("us")),
+        "bytes": pa.Array.from_buffers(
+            pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")]
+        ),
+        "nothing": pa.nulls(1),
+        "nested": pa.array([{"x": [1, 2], "y": {"z": None}}]),
+        'quo"ted': ["x"],
+        "status": ["theirs"],
+        "clip": ["theirs"],
+        "carried": ["theirs"],
+    }
+    manifest = one_clip(tmp_path, samples[0], **odd)
+    record = backfill(manifest, tmp_path / "out", fake_settings)
+    assert record.state == "complete"
+    assert record.summary["tagged"] == 1
+    got = query(
+        tmp_path / "out", """select manifest_status, "quo""ted", nested.x, late from clips"""
+    )
+    assert got.rows[0][:3] == ("theirs", "x", [1, 2])
+
+
+def test_bytes_that_are_no_text_are_refused_or_dead(
+    samples: list[SampleClip], fake_settings: Settings, tmp_path: Path
+) -> None:
+    offsets = pa.py_buffer(b"\0\0\0\0\2\0\0\0")
+    bad = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(b"\xff\xfe")])
+    manifest = one_clip(tmp_path, samples[0], uri=bad)
+    record = backfill(manifest, tmp_path / "out", fake_settings)
+    assert record.summary["failures"] == {"fetch.not_found": 1}
+    pq.write_table(pa.table({"clip_id": bad, "uri": ["x"]}), tmp_path / "bad")
+    with pytest.raises(ManifestError) as caught:
+        backfill(tmp_path / "bad", tmp_path / "out", fake_settings)
+    assert caught.value.code == "manifest.bad_clip_id"
+
+
+def test_a_broken_engine_fails_the_run_and_blames_no_clip(
+    samples: list[SampleClip],
+    fake_settings: Settings,
+    fake_recipe: EngineRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Broken(FakeEngine):
+        def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            del pixels
+            raise RuntimeError("device lost")
+
+    broken = replace(fake_recipe, open_engine=Broken)
+    monkeypatch.setattr("engines.catalog.recipe_for", lambda _: broken)
+    manifest = one_clip(tmp_path, samples[0])
+    with pytest.raises(EngineError, match="device lost"):
+        backfill(manifest, tmp_path / "out", fake_settings)
+    (record,) = RunStore(tmp_path / "out").records()
+    assert record.state == "failed"
+    assert "device lost" in record.problems[0]
+    assert record.files == ()
+
+
+def test_a_run_that_lost_a_clip_says_so(
+    samples: list[SampleClip],
+    fake_settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever loses it: here the manifest grows between the check and the read."""
+    manifest = one_clip(tmp_path, samples[0])
+    grown = pa.table({"clip_id": ["a", "b"], "uri": [str(samples[0].path)] * 2})
+    checked = Manifest.open(manifest)
+    pq.write_table(grown, tmp_path / "grown")
+    monkeypatch.setattr(Manifest, "open", lambda _: replace(checked, path=tmp_path / "grown"))
+    record = backfill(manifest, tmp_path / "out", fake_settings)
+    assert record.state == "unbalanced"
+    assert record.problems == ("1 clips not in the manifest, such as ['b']",)

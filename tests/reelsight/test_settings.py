@@ -23,7 +23,7 @@ def test_flags_beat_the_environment_which_beats_the_file(
     assert settings.media.sampling.rate == 3
     assert settings.media.limits.max_side == 100
     assert settings.media.limits.max_fps == 250.0
-    assert (settings.decode_tasks, settings.engine_actors) == (4, 5)
+    assert (settings.ray.decode_tasks, settings.ray.engine_actors) == (4, 5)
 
 
 def test_settings_are_frozen() -> None:
@@ -38,6 +38,10 @@ def test_settings_are_frozen() -> None:
         ({"ray.decode_tasks": 0}, "ray.decode_tasks: Input should be greater"),
         ({"engine.backend": "cuda"}, "engine.backend"),
         ({"media.sampling.rate": -1}, "sampling rate must be > 0"),
+        ({"engine.buckets": []}, "engine.buckets: Value error, buckets are positive"),
+        ({"engine.buckets": [0]}, "buckets are positive and ascending"),
+        ({"media": 1, "media.sampling.rate": 2}, "'media' in 'media.sampling.rate'"),
+        ({"engine.backend": "fake", "engine": "fake"}, "'engine' is set to a value and to a group"),
     ],
 )
 def test_a_bad_setting_is_named(flags: dict[str, object], says: str) -> None:
@@ -53,3 +57,17 @@ def test_a_missing_or_broken_file(tmp_path: Path) -> None:
     broken.write_text("model: [")
     with pytest.raises(ConfigError, match="is not YAML"):
         Settings.load(broken)
+
+
+@pytest.mark.parametrize("content", [b"- a\n- b\n", b"just words", b"\xff\xfe\x00", b"engine: 3"])
+def test_a_file_that_holds_no_settings(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError):
+        Settings.load(file)
+
+
+def test_an_environment_that_holds_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REELSIGHT_ENGINE", "fake")
+    with pytest.raises(ConfigError, match="engine"):
+        Settings.load()

@@ -64,11 +64,17 @@ def show(
     import json
 
     from engines.catalog import recipe_for
-    from reelsight.labels import BankShelf, choose_bank
+    from reelsight.errors import BankError
+    from reelsight.labels import BankShelf, own_bank
 
     settings = options.load(config, model=model, engine=engine)
-    shelf = BankShelf(settings.banks_dir)
-    found = shelf.find(bank) if bank else choose_bank(None, shelf, recipe_for(settings))
+    own = own_bank(recipe_for(settings))
+    if own is not None and bank in (None, own.name):
+        found = own
+    elif bank is not None:
+        found = BankShelf(settings.banks_dir).find(bank)
+    else:
+        raise BankError("the model came without a bank; name one", code="bank.missing")
     if json_:
         print_json(json.loads(found.document()) | {"hash": found.hash})
         return
@@ -91,25 +97,42 @@ def show(
 def list_(config: options.ConfigOption = None, json_: options.JsonOption = False) -> None:
     """List the banks on the shelf and the one that is shipped."""
     from engines.catalog import EMBEDDED_MODEL, find_model
+    from reelsight.errors import BankError
     from reelsight.labels import BANK_SUFFIX, BankShelf, load_bank
 
     settings = options.load(config)
     shipped = find_model(EMBEDDED_MODEL, settings.cache_dir).directory / f"labels{BANK_SUFFIX}"
     paths = [shipped, *BankShelf(settings.banks_dir).paths()]
-    banks = [(load_bank(path), path) for path in paths]
+    rows: list[dict[str, str | int]] = []
+    for path in paths:
+        try:
+            bank = load_bank(path)
+        except BankError as error:  # One damaged file is a line, not the end of the list.
+            rows.append({"name": path.name, "error": error.message, "path": str(path)})
+            continue
+        rows.append(
+            {
+                "name": bank.name,
+                "hash": bank.hash,
+                "model": bank.model,
+                "labels": len(bank),
+                "path": str(path),
+            }
+        )
     if json_:
-        for bank, path in banks:
-            print_json(
-                {
-                    "name": bank.name,
-                    "hash": bank.hash,
-                    "model": bank.model,
-                    "labels": len(bank),
-                    "path": str(path),
-                }
-            )
+        for row in rows:
+            print_json(row)
         return
     show_table(
         ["bank", "hash", "model", "labels", "file"],
-        [(b.name, b.hash[:12], b.model, len(b), path) for b, path in banks],
+        [
+            (
+                row["name"],
+                str(row.get("hash", "damaged"))[:12],
+                row.get("model"),
+                row.get("labels"),
+                row["path"],
+            )
+            for row in rows
+        ],
     )

@@ -7,6 +7,7 @@ caller's fault, 4 a run whose sums do not add up.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
@@ -18,10 +19,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from reelsight.errors import ReelsightError
+from reelsight.errors import ReelsightError, StoreError
 from reelsight.store.run import RunRecord
 
-__all__ = ["is_terminal", "print_json", "run_app", "show_error", "show_run", "show_table"]
+__all__ = [
+    "is_terminal",
+    "print_json",
+    "run_app",
+    "show_error",
+    "show_lines",
+    "show_run",
+    "show_table",
+]
 
 # Piped into a file or a log there is no window to fit: leave room for uris and messages.
 _out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
@@ -35,17 +44,26 @@ def is_terminal() -> bool:
 
 def print_json(value: Any) -> None:
     """One JSON document on one line."""
-    print(json.dumps(value, ensure_ascii=False, default=_plain))
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=_plain, allow_nan=False)
+    except ValueError:  # JSON has no word for NaN and infinity.
+        text = json.dumps(_finite(value), ensure_ascii=False, default=_plain)
+    print(text)
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
     """A table for people."""
     table = Table(title=title or None, title_justify="left")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(escape(column), overflow="fold")
     for row in rows:
         table.add_row(*(escape(_cell(cell)) for cell in row))
     _out.print(table)
+
+
+def show_lines(title: str, lines: Sequence[str]) -> None:
+    """A title and what belongs under it, as soon as it is known."""
+    _out.print(f"[bold]{escape(title)}[/]", *(f"\n  {escape(line)}" for line in lines), sep="")
 
 
 def show_run(record: RunRecord, output: Path) -> None:
@@ -86,6 +104,9 @@ def run_app(app: Callable[..., Any] | typer.Typer) -> None:
             print_json({"error": _error_dict(error)})
         show_error(error)
         raise SystemExit(2 if error.http_status < 500 else 3) from None
+    except OSError as error:  # Boundary: a path or a disk that no command thought of.
+        show_error(StoreError(str(error), code="store.os_error"))
+        raise SystemExit(3) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
@@ -109,6 +130,14 @@ def _cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_cell(item) for item in value)
     return str(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: Any) -> Any:

@@ -51,7 +51,7 @@ def command(
         _checked("engine", lambda: _engine(settings)),
         _checked("bank", lambda: _bank(settings)),
         _extra("export", "open_clip", "export of open_clip models by name"),
-        _extra("tensorrt", "tensorrt", "TensorRT engines (not supported yet)"),
+        *_changed(settings),
     ]
     if json_:
         print_json([asdict(f) for f in findings])
@@ -59,6 +59,14 @@ def command(
         show_table(["what", "state", "detail"], [(f.what, f.state, f.detail) for f in findings])
     if any(f.state == "bad" for f in findings):
         raise typer.Exit(1)
+
+
+def _changed(settings: Settings) -> list[Finding]:
+    """Settings that a file, the environment or a flag changed."""
+    return [
+        Finding("setting", "ok", f"{name} = {getattr(settings, name)!r}")
+        for name in sorted(settings.model_fields_set)
+    ]
 
 
 def _machine() -> str:
@@ -93,11 +101,8 @@ def _checked(what: str, check: Callable[[], str]) -> Finding:
 
 def _engine(settings: Settings) -> str:
     from engines.catalog import recipe_for
-    from reelsight.nouns.model import Model
 
     recipe = recipe_for(settings)
-    if recipe.model is not None:
-        Model.load(recipe.model.directory, verify=True)
     engine = recipe.open_engine()
     engine.warmup()
     engine.close()

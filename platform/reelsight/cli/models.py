@@ -19,10 +19,12 @@ def command(
 ) -> None:
     """List the shipped model and those exported into the cache."""
     from engines.catalog import known_models
-    from reelsight.nouns.model import Model
 
     settings = options.load(config)
-    models = [Model.load(m.directory, verify=verify) for m in known_models(settings.cache_dir)]
+    models = known_models(settings.cache_dir)
+    if verify:
+        for m in models:
+            m.verify()
     if json_:
         for m in models:
             print_json(

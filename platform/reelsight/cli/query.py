@@ -12,6 +12,8 @@ from reelsight.cli.console import print_json, show_table
 
 __all__ = ["command"]
 
+_SHOWN = 200
+
 
 def command(
     output: Annotated[Path, typer.Argument(help="Output directory of a backfill.")],
@@ -26,9 +28,11 @@ def command(
     """Run SQL over the newest complete run; --json prints one object a row."""
     from reelsight.store.query import query
 
-    result = query(output, sql, run_id=run)
+    result = query(output, sql, run_id=run, limit=None if json_ else _SHOWN)
     if json_:
         for row in result.rows:
             print_json(dict(zip(result.columns, row, strict=True)))
-    else:
-        show_table(result.columns, result.rows)
+        return
+    show_table(result.columns, result.rows)
+    if result.more:
+        print(f"... and more; the first {_SHOWN} rows are shown, --json prints all")

@@ -9,11 +9,10 @@ import typer
 
 from reelsight.cli import options
 from reelsight.cli.console import print_json, show_table
+from reelsight.cli.paths import videos_below
 from reelsight.errors import ManifestError
 
 __all__ = ["manifest", "samples"]
-
-_VIDEO = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".flv", ".ts", ".ogv")
 
 
 def samples(
@@ -62,9 +61,10 @@ def manifest(
 
     if not directory.is_dir():
         raise ManifestError(f"no directory {directory}", code="manifest.missing")
-    found = sorted(p for p in directory.rglob("*") if p.is_file())
-    chosen = [p for p in found if all_files or p.suffix.lower() in _VIDEO]
-    rows = [{"clip_id": str(p.relative_to(directory)), "uri": str(p.absolute())} for p in chosen]
+    rows = [
+        {"clip_id": str(p.relative_to(directory)), "uri": str(p.absolute())}
+        for p in videos_below(directory, all_files=all_files)
+    ]
     write_manifest(output, rows)
     if json_:
         print_json({"clips": len(rows), "manifest": str(output)})

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelsight.engine.protocol import Engine
-from reelsight.errors import EngineError, Overloaded, ReelsightError
+from reelsight.errors import EngineError, EngineInputError, Overloaded, ReelsightError
 from reelsight.nouns.engine_spec import EngineSpec
 
 __all__ = ["EngineHost", "HostStats"]
@@ -89,6 +89,7 @@ class EngineHost:
         self._closed = False
         size = self.spec.geometry.size
         self._buffer = np.zeros((self.spec.buckets[-1], size, size, 3), dtype=np.uint8)
+        self._running: list[_Part] = []
         self.stats = HostStats()
         self._thread = threading.Thread(target=self._serve, name="engine-host", daemon=True)
         self._thread.start()
@@ -109,17 +110,17 @@ class EngineHost:
             A future of float32 [N, D] embeddings.
 
         Raises:
-            EngineError: Wrong shape or dtype, or the host is closed.
+            EngineInputError: Wrong shape or dtype.
+            EngineError: The host is closed.
             Overloaded: No room within `timeout`.
         """
         size = self.spec.geometry.size
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
-            raise EngineError(
-                f"expected uint8 [N, {size}, {size}, 3], got {pixels.dtype} {pixels.shape}",
-                code="engine.bad_input",
+            raise EngineInputError(
+                f"expected uint8 [N, {size}, {size}, 3], got {pixels.dtype} {pixels.shape}"
             )
         if not len(pixels):
-            raise EngineError("expected at least one frame, got 0", code="engine.bad_input")
+            raise EngineInputError("expected at least one frame, got 0")
         request = _Request(pixels, deadline)
         with self._changed:
             # An oversize request is let in alone rather than never.
@@ -151,12 +152,15 @@ class EngineHost:
 
     def _serve(self) -> None:
         try:
-            while parts := self._take():
-                self._run(parts)
-        finally:
+            while True:
+                self._running = self._take()
+                if not self._running:
+                    return
+                self._run(self._running)
+        finally:  # Also when the thread dies of what no request can be blamed for.
             with self._changed:
                 self._closed = True
-                waiting = list(self._queue)
+                waiting = [*(part.request for part in self._running), *self._queue]
                 self._queue.clear()
                 self._queued = 0
                 self._changed.notify_all()
@@ -235,7 +239,7 @@ class EngineHost:
         if rows.shape != (bucket, self.spec.dim):
             raise EngineError(f"engine gave {rows.shape}, expected {(bucket, self.spec.dim)}")
         if not np.isfinite(rows[:n]).all():
-            raise EngineError("engine gave NaN or infinity", code="engine.not_finite")
+            raise EngineInputError("engine gave NaN or infinity", code="engine.not_finite")
         return rows
 
     @staticmethod

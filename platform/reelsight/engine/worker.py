@@ -20,7 +20,8 @@ import pyarrow.compute
 
 from reelsight.engine.host import EngineHost
 from reelsight.engine.protocol import Engine
-from reelsight.errors import EngineError
+from reelsight.errors import EngineError, EngineInputError
+from reelsight.nouns.engine_spec import EngineSpec
 from reelsight.nouns.report import Failure
 from reelsight.nouns.schema import FAILURE_TYPE
 
@@ -35,11 +36,23 @@ class EngineWorker:
 
     Args:
         factory: Makes the engine; called once, in the process that uses it. Must be picklable.
+        spec: What that engine must be: what rows are stamped with must be what ran.
         max_queued_frames: Bound of the host's queue.
+
+    Raises:
+        EngineError: The engine cannot be opened here, or is not the one of the spec.
     """
 
-    def __init__(self, factory: Callable[[], Engine], *, max_queued_frames: int = 2048) -> None:
+    def __init__(
+        self, factory: Callable[[], Engine], spec: EngineSpec, *, max_queued_frames: int = 2048
+    ) -> None:
         engine = factory()
+        if engine.spec != spec:
+            raise EngineError(
+                f"opened {engine.spec}, the plan says {spec}",
+                code="engine.other_spec",
+                hint="Every node must hold the same versions of the model and its runtime.",
+            )
         engine.warmup()
         self.host = EngineHost(engine, max_queued_frames=max_queued_frames)
         self._size = engine.spec.geometry.size
@@ -59,6 +72,9 @@ class EngineWorker:
             The same rows in the same order, with `pixels` replaced by `embeddings` (large_binary of
             float16 [N, D]) and `engine_s` added. A clip whose frames the engine cannot take gets a
             `failure` and its neighbours are untouched.
+
+        Raises:
+            EngineError: The engine itself is broken; no clip is to blame, and none is marked.
         """
         started = time.perf_counter()
         busy_before, frames_before = self.host.stats.busy_s, self.host.stats.frames
@@ -98,12 +114,11 @@ class EngineWorker:
             flat = np.frombuffer(value, dtype=np.uint8)
             expected = frames * self._size * self._size * 3
             if flat.size != expected:
-                raise EngineError(
-                    f"{flat.size} pixel bytes for {frames} frames, expected {expected}",
-                    code="engine.bad_input",
+                raise EngineInputError(
+                    f"{flat.size} pixel bytes for {frames} frames, expected {expected}"
                 )
             return self.host.submit(flat.reshape(frames, self._size, self._size, 3))
-        except EngineError as error:
+        except EngineInputError as error:
             return Failure.of(error)
 
 
@@ -112,7 +127,7 @@ def _outcome(future: Future[Embeddings] | Failure) -> Embeddings | Failure:
         return future
     try:
         return future.result()
-    except EngineError as error:
+    except EngineInputError as error:
         return Failure.of(error)
 
 

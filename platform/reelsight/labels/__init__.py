@@ -2,7 +2,7 @@
 
 from reelsight.labels.bank_file import BANK_SUFFIX, load_bank, save_bank
 from reelsight.labels.build import build_bank
-from reelsight.labels.choose import choose_bank
+from reelsight.labels.choose import choose_bank, own_bank
 from reelsight.labels.definition import BankDefinition, LabelDefinition
 from reelsight.labels.shelf import BankShelf
 
@@ -14,5 +14,6 @@ __all__ = [
     "build_bank",
     "choose_bank",
     "load_bank",
+    "own_bank",
     "save_bank",
 ]

@@ -7,8 +7,6 @@ hash.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from reelsight.atomic import write_whole
 from reelsight.errors import BankError
 from reelsight.nouns.label_bank import BANK_FORMAT, Label, LabelBank
 
@@ -32,16 +31,9 @@ def save_bank(bank: LabelBank, path: Path) -> Path:
     """
     content = save({"matrix": bank.matrix}, metadata={"bank": bank.document()})
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        return write_whole(path, content)
     except OSError as error:
         raise BankError(f"cannot write {path}: {error}", code="bank.unwritable") from error
-    return path
 
 
 def load_bank(path: Path) -> LabelBank:

@@ -11,7 +11,7 @@ from reelsight.labels.definition import BankDefinition, LabelDefinition
 from reelsight.labels.shelf import BankShelf
 from reelsight.nouns.label_bank import LabelBank
 
-__all__ = ["choose_bank"]
+__all__ = ["choose_bank", "own_bank"]
 
 _FAKE_LABELS = 16
 
@@ -27,21 +27,27 @@ def choose_bank(ref: str | None, shelf: BankShelf, recipe: EngineRecipe) -> Labe
     Raises:
         BankError: There is no such bank, or it belongs to another model.
     """
-    if ref is not None:
-        bank = shelf.find(ref)
-    elif recipe.model is not None:
-        path = recipe.model.directory / f"labels{BANK_SUFFIX}"
-        if not path.is_file():
-            raise BankError(
-                f"model {recipe.spec.model} came without a bank of its own",
-                code="bank.missing",
-                hint="Build one with `reelsight bank build labels.yaml` and name it with --bank.",
-            )
-        bank = load_bank(path)
+    own = own_bank(recipe)
+    if ref is not None and (own is None or ref != own.name):
+        bank = shelf.find(ref, model_hash=recipe.spec.model_hash)
+    elif own is not None:
+        bank = own
     else:
-        bank = _fake_bank(recipe.open_text())
+        raise BankError(
+            f"model {recipe.spec.model} came without a bank of its own",
+            code="bank.missing",
+            hint="Build one with `reelsight bank build labels.yaml` and name it with --bank.",
+        )
     bank.require_model(recipe.spec.model, recipe.spec.model_hash)
     return bank
+
+
+def own_bank(recipe: EngineRecipe) -> LabelBank | None:
+    """The bank that came with the recipe's model, if one did."""
+    if recipe.model is None:
+        return _fake_bank(recipe.open_text())
+    path = recipe.model.directory / f"labels{BANK_SUFFIX}"
+    return load_bank(path) if path.is_file() else None
 
 
 def _fake_bank(tower: TextTower) -> LabelBank:

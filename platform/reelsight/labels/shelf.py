@@ -30,22 +30,32 @@ class BankShelf:
         found = self.directory.glob(f"*{BANK_SUFFIX}")
         return sorted(found, key=lambda p: (p.stat().st_mtime_ns, p.name))
 
-    def find(self, ref: str) -> LabelBank:
-        """Load a bank by file path, name (its newest release) or `<name>-<hash12>`.
+    def find(self, ref: str, *, model_hash: str | None = None) -> LabelBank:
+        """Load a bank by file path, by name (its newest release), or by `<name>-<hash12>`.
+
+        Args:
+            ref: What to look for.
+            model_hash: Prefer a bank of this model, where several models have one of that name.
 
         Raises:
             BankError: Nothing fits; the message lists what is there.
         """
         path = Path(ref)
-        if path.is_file() or path.name.endswith(BANK_SUFFIX):
+        if path.name.endswith(BANK_SUFFIX) or path.is_file():
             return load_bank(path)
-        for candidate in reversed(self.paths()):
-            stem = candidate.name.removesuffix(BANK_SUFFIX)
-            if ref in (stem, stem.rpartition("-")[0]):
-                return load_bank(candidate)
-        known = [p.name.removesuffix(BANK_SUFFIX) for p in self.paths()]
+        named = [
+            p for p in reversed(self.paths()) if ref in (_stem(p), _stem(p).rpartition("-")[0])
+        ]
+        banks = [load_bank(p) for p in named]
+        if banks:
+            return next((b for b in banks if b.model_hash == model_hash), banks[0])
         raise BankError(
-            f"no bank {ref!r}; there are {known or 'none'} in {self.directory}",
+            f"no bank {ref!r}; there are {[_stem(p) for p in self.paths()] or 'none'} in "
+            f"{self.directory}",
             code="bank.missing",
             hint="See `reelsight bank list`, or give the path of a bank file.",
         )
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(BANK_SUFFIX)

@@ -19,7 +19,7 @@ from reelsight.media.orientation import orientation_of
 from reelsight.media.pixels import Scaler
 from reelsight.media.probe import Header, header_of, nothing_decoded
 from reelsight.media.reader import FrameReader
-from reelsight.media.sampler import Sampling, target_count, target_times
+from reelsight.media.sampler import Sampling, stretches, target_count, target_times
 from reelsight.media.timeline import claimed_end, slack_s, tick
 from reelsight.media.video_stream import check_picture, pixel_aspect
 from reelsight.nouns.engine_spec import Geometry
@@ -148,10 +148,12 @@ class Collector:
     def frames(self, clip_id: str) -> Frames:
         """What was taken, as the noun."""
         asked = max(target_count(self._sampling, self.claimed_s), len(self._pts))
+        pts = np.array(self._pts, np.float64)
         return Frames(
             clip_id,
             self._pictures.taken(len(self._pts)),
-            np.array(self._pts, np.float64),
+            pts,
+            starts=stretches(self._sampling, pts),
             end_s=max(self.end_s, self._pts[-1]),
             policy=str(self._sampling),
             asked=asked,

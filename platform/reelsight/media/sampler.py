@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from reelsight.errors import ConfigError
 
-__all__ = ["Sampling", "on_display", "target_count", "target_times"]
+__all__ = ["Sampling", "on_display", "stretches", "target_count", "target_times"]
 
 # An end that is a sum of floats may lie a hair behind the time it stands for.
 _ROUNDING_S = 1e-6
@@ -71,6 +71,24 @@ def target_times(sampling: Sampling, end_s: float | None) -> Iterator[float]:
     if end_s is None:
         raise ValueError("policy 'count' needs the clip's end, got None")
     return ((k + 0.5) * end_s / sampling.count for k in range(sampling.count))
+
+
+def stretches(sampling: Sampling, pts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Where the stretch that each sampled frame stands for begins.
+
+    Policy `rate` samples the beginning of a stretch, so it begins at the frame itself. Policy
+    `count` samples the middle of one, so it begins halfway from the frame before, the first at 0.
+
+    Args:
+        sampling: The policy.
+        pts: float64 [N] seconds, ascending.
+
+    Returns:
+        float64 [N] seconds, ascending.
+    """
+    if sampling.policy == "rate":
+        return pts
+    return np.concatenate([[0.0], (pts[:-1] + pts[1:]) / 2])[: len(pts)]
 
 
 def target_count(sampling: Sampling, end_s: float) -> int:

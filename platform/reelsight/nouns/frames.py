@@ -6,7 +6,7 @@ Knows nothing of files or decoders.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -47,6 +47,8 @@ class Frames:
         max_error_s: Largest distance in seconds between a time asked for and the pts of the picture
             returned for it.
         stopped: None when decoding went as far as was asked; else the decoder's message.
+        starts: float64 [N] seconds, ascending: where the stretch that each picture stands for
+            begins; it ends where the next begins, the last at end_s. The pts when not given.
 
     Raises:
         ValueError: Shapes, dtypes or times do not fit together.
@@ -60,8 +62,11 @@ class Frames:
     asked: int
     max_error_s: float = 0.0
     stopped: str | None = None
+    starts: npt.NDArray[np.float64] = field(default=None)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
+        if self.starts is None:
+            object.__setattr__(self, "starts", self.pts)
         pixels, pts = self.pixels, self.pts
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3:
             raise ValueError(f"pixels must be uint8 [N, H, W, 3], got {_shape(pixels)}")
@@ -73,6 +78,8 @@ class Frames:
             raise ValueError(f"pts must be finite, >= 0 and strictly ascending, got {pts.tolist()}")
         if not self.end_s >= (pts[-1] if len(pts) else 0.0):
             raise ValueError(f"end_s must not lie before the last pts, got {self.end_s!r}")
+        if self.starts.shape != pts.shape or (np.diff(self.starts) < 0).any():
+            raise ValueError(f"starts must be ascending, one a picture, got {self.starts.tolist()}")
         if self.asked < len(pts):
             raise ValueError(f"asked must be >= the {len(pts)} frames given, got {self.asked!r}")
 
@@ -88,8 +95,8 @@ class Frames:
 
     @property
     def weights(self) -> npt.NDArray[np.float64]:
-        """float64 [N] seconds each picture stands for: until the next one, the last until end_s."""
-        return np.diff(self.pts, append=self.end_s)
+        """float64 [N] seconds that each picture stands for."""
+        return np.diff(self.starts, append=self.end_s)
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -106,10 +113,15 @@ class Frames:
         if chosen.step < 0:
             raise ValueError(f"frames run forwards only, got step {chosen.step}")
         after = chosen[-1] + chosen.step if chosen else chosen.start
-        end_s = float(self.pts[after]) if after < len(self) else self.end_s
+        end_s = float(self.starts[after]) if after < len(self) else self.end_s
         pixels = np.ascontiguousarray(self.pixels[key])
         return replace(
-            self, pixels=pixels, pts=self.pts[key].copy(), end_s=end_s, asked=len(chosen)
+            self,
+            pixels=pixels,
+            pts=self.pts[key].copy(),
+            starts=self.starts[key].copy(),
+            end_s=end_s,
+            asked=len(chosen),
         )
 
     def __iter__(self) -> Iterator[Frame]:

@@ -36,7 +36,8 @@ class Model:
         default_threshold: Cosine threshold of a label that names none.
         licence: SPDX identifier or a sentence.
         hash: sha256 (hex) over the files' hashes and the fields that change an answer.
-        image, text, tokenizer: Paths of the files.
+        image, text, tokenizer: Absolute paths of the files.
+        sha256: What each of them, by kind, must hash to.
     """
 
     name: str
@@ -51,18 +52,16 @@ class Model:
     image: Path
     text: Path
     tokenizer: Path
+    sha256: tuple[tuple[str, str], ...]
 
     @classmethod
-    def load(cls, directory: Path, *, verify: bool = False) -> Model:
+    def load(cls, directory: Path) -> Model:
         """Read model.json.
 
-        Args:
-            directory: The model's directory.
-            verify: Also hash the files and compare; reads them whole.
-
         Raises:
-            ModelError: Something is missing, malformed, or does not match its hash.
+            ModelError: Something is missing or malformed.
         """
+        directory = directory.absolute()
         path = directory / "model.json"
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
@@ -80,22 +79,35 @@ class Model:
                 default_threshold=float(document["default_threshold"]),
                 licence=str(document["licence"]),
                 hash=_hash(document),
+                sha256=tuple(sorted((kind, str(item["sha256"])) for kind, item in files.items())),
                 **paths,
             )
         except OSError as error:
             raise ModelError(f"no model at {directory}: {error}", code="model.missing") from error
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path} is malformed: {error!r}") from error
-        for kind, file in paths.items():
+        for file in paths.values():
             if not file.is_file():
                 raise ModelError(f"{model.name} lacks {file}", code="model.missing")
-            if verify and _sha256(file) != files[kind]["sha256"]:
+        return model
+
+    def verify(self, *kinds: str) -> None:
+        """Hash files, read whole, and compare: whoever opens a file verifies it first.
+
+        Args:
+            kinds: Of `image`, `text`, `tokenizer`; all of them when none is named.
+
+        Raises:
+            ModelError: A file is not the one that model.json, and so the model's hash, speaks of.
+        """
+        paths = {"image": self.image, "text": self.text, "tokenizer": self.tokenizer}
+        for kind, expected in self.sha256:
+            if (not kinds or kind in kinds) and _sha256(paths[kind]) != expected:
                 raise ModelError(
-                    f"{file} does not match the hash in model.json",
+                    f"{paths[kind]} does not match the hash in model.json",
                     code="model.damaged",
                     hint="Install or export the model again.",
                 )
-        return model
 
 
 def _hash(document: dict[str, Any]) -> str:

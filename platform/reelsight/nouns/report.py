@@ -128,6 +128,7 @@ class Report:
         provenance: Versions of everything that took part.
         tags: Labels that are on, most prominent (score x coverage) first.
         pts: float64 [N], time of each sampled frame in seconds from the clip's start.
+        weights: float64 [N], seconds that each frame stands for, one after the other.
         embeddings: float16 [N, D], L2-normalised; tags were computed from exactly these values.
         sampled: What the sampler asked and got; None for a dead clip.
         failure: Why the clip is dead; None for a tagged one.
@@ -139,6 +140,7 @@ class Report:
     provenance: Provenance
     tags: tuple[Tag, ...] = ()
     pts: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    weights: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     embeddings: npt.NDArray[np.float16] = field(
         default_factory=lambda: np.zeros((0, 0), dtype=np.float16)
     )
@@ -149,15 +151,17 @@ class Report:
     def __post_init__(self) -> None:
         if (self.status == "dead") != (self.failure is not None):
             raise ValueError(f"status {self.status!r} with failure {self.failure!r}")
-        if len(self.pts) != len(self.embeddings):
-            raise ValueError(f"{len(self.pts)} pts but {len(self.embeddings)} embeddings")
+        if not len(self.pts) == len(self.weights) == len(self.embeddings):
+            raise ValueError(
+                f"{len(self.pts)} pts, {len(self.weights)} weights and "
+                f"{len(self.embeddings)} embeddings"
+            )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Report):
             return NotImplemented
         return (
             self.to_dict() == other.to_dict()
-            and np.array_equal(self.pts, other.pts)
             and self.embeddings.shape == other.embeddings.shape
             and self.embeddings.tobytes() == other.embeddings.tobytes()
         )
@@ -165,13 +169,16 @@ class Report:
     __hash__ = None  # type: ignore[assignment]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; pts are in, embeddings are not."""
+        """Plain values for JSON; times are in, embeddings are not."""
         return {
             "clip_id": self.clip.clip_id,
             "status": self.status,
             "clip": asdict(self.clip),
             "tags": [asdict(tag) for tag in self.tags],
-            "frames": [float(t) for t in self.pts],
+            "frames": [
+                {"pts": float(t), "weight_s": float(w)}
+                for t, w in zip(self.pts, self.weights, strict=True)
+            ],
             "sampled": asdict(self.sampled) if self.sampled else None,
             "error": asdict(self.failure) if self.failure else None,
             "provenance": asdict(self.provenance),

@@ -98,8 +98,14 @@ PROVENANCE_TYPE = pa.struct(
 
 
 def frame_type(dim: int) -> pa.StructType:
-    """A sampled frame: pts in seconds and its embedding, float16 [dim]."""
-    return pa.struct({"pts": pa.float64(), "embedding": pa.list_(pa.float16(), dim)})
+    """A sampled frame: pts and the time it stands for in seconds; its embedding, float16 [dim]."""
+    return pa.struct(
+        {
+            "pts": pa.float64(),
+            "weight_s": pa.float64(),
+            "embedding": pa.list_(pa.float16(), dim),
+        }
+    )
 
 
 def report_schema(dim: int, carried: pa.StructType | None = None) -> pa.Schema:
@@ -125,10 +131,16 @@ def report_schema(dim: int, carried: pa.StructType | None = None) -> pa.Schema:
 
 
 def reports_to_table(
-    reports: Sequence[Report], dim: int, carried: pa.StructType | None = None
+    reports: Sequence[Report], dim: int, carried: pa.StructArray | None = None
 ) -> pa.Table:
-    """Reports as rows of report_schema(dim, carried), in order."""
-    schema = report_schema(dim, carried)
+    """Reports as rows of report_schema, in order.
+
+    Args:
+        reports: N Reports.
+        dim: Length of the embeddings.
+        carried: The further manifest columns of the same N clips; never read, only passed on.
+    """
+    schema = report_schema(dim, None if carried is None else carried.type)
     columns: dict[str, pa.Array] = {
         "clip_id": pa.array([r.clip.clip_id for r in reports], pa.string()),
         "status": pa.array([r.status for r in reports], pa.string()),
@@ -140,7 +152,7 @@ def reports_to_table(
         "provenance": _structs([r.provenance for r in reports], PROVENANCE_TYPE),
     }
     if carried is not None:
-        columns["carried"] = pa.array([r.carried for r in reports], carried)
+        columns["carried"] = carried
     return pa.table(columns, schema=schema)
 
 
@@ -152,13 +164,14 @@ def _frames_column(reports: Sequence[Report], dim: int) -> pa.Array:
     """All frames as one nested column, built from whole arrays: no Python object a value."""
     counts = [len(r.pts) for r in reports]
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    pts = np.concatenate([r.pts for r in reports]) if reports else np.zeros(0)
+    pts = np.concatenate([np.zeros(0), *(r.pts for r in reports)])
+    weights = np.concatenate([np.zeros(0), *(r.weights for r in reports)])
     vectors = [r.embeddings.reshape(-1, dim) for r in reports if len(r.pts)]
     flat = np.concatenate(vectors) if vectors else np.zeros((0, dim), dtype=np.float16)
     embeddings = pa.FixedSizeListArray.from_arrays(
         pa.array(flat.astype(np.float16).reshape(-1)), dim
     )
     frames = pa.StructArray.from_arrays(
-        [pa.array(pts, pa.float64()), embeddings], fields=list(frame_type(dim))
+        [pa.array(pts), pa.array(weights), embeddings], fields=list(frame_type(dim))
     )
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), frames)

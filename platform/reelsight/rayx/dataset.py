@@ -8,68 +8,88 @@ shape than a run on GPUs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import warnings
 
 import ray
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
+from ray.util.annotations import RayDeprecationWarning
 
-from reelsight.engine import Engine, EngineWorker
+from reelsight.engine import EngineRecipe, EngineWorker
 from reelsight.plan import TaggingPlan
-from reelsight.rayx.stages import DecodeStage, ReportStage
+from reelsight.rayx.cluster import Widths
+from reelsight.rayx.stages import decode_clips, report_clips
 from reelsight.settings import Settings
 from reelsight.store.manifest import Manifest
 
 __all__ = ["tag_dataset"]
 
 _DECODE_CPUS = 1.0
-# An engine on the CPU shares its core with the decoders beside it; an engine on a GPU needs a
-# little of one to feed it.
+# An engine on the CPU shares its core with the decoders beside it.
 _ENGINE_CPUS = 0.5
 # Enough blocks that every decoder gets several: the last one alone should not decide the run's
 # length.
 _BLOCKS_PER_DECODER = 4
+# Ray tries for ever by default, and would with a clip that crashes its process as well.
+_TRIES = 3
 
 
 def tag_dataset(
-    manifest: Manifest, plan: TaggingPlan, open_engine: Callable[[], Engine], settings: Settings
+    manifest: Manifest, plan: TaggingPlan, recipe: EngineRecipe, settings: Settings, widths: Widths
 ) -> Dataset:
     """A lazy dataset of Report rows, one a manifest row, with the stage costs beside them.
 
     Args:
         manifest: The clips.
         plan: What to do to each.
-        open_engine: Makes the plan's engine in an actor; picklable.
-        settings: The sizes of the stages.
+        recipe: How to open the plan's engine in an actor.
+        settings: The size of a block and of the engine's queue.
+        widths: How many decoders and engines there are.
     """
-    share = math.ceil(manifest.rows / (settings.decode_tasks * _BLOCKS_PER_DECODER))
+    with warnings.catch_warnings():
+        # Retry limits have no other way in yet; Ray keeps this one until 2.64.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        return _pipeline(manifest, plan, recipe, settings, widths)
+
+
+def _pipeline(
+    manifest: Manifest, plan: TaggingPlan, recipe: EngineRecipe, settings: Settings, widths: Widths
+) -> Dataset:
+    share = math.ceil(manifest.rows / (widths.decoders * _BLOCKS_PER_DECODER))
     rows_per_block = min(settings.ray.clips_per_block, max(1, share))
     blocks = math.ceil(manifest.rows / rows_per_block)
     return (
-        ray.data.read_parquet(str(manifest.path.absolute()))
+        # Whatever its name and directory are, it is one Parquet file without partitions.
+        ray.data.read_parquet(
+            str(manifest.path.absolute()), file_extensions=None, partitioning=None
+        )
         .repartition(target_num_rows_per_block=rows_per_block)
         .map_batches(
-            DecodeStage(plan, manifest.carried).__call__,
+            decode_clips,
+            fn_kwargs={"plan": plan, "carried": manifest.carried},
             batch_format="pyarrow",
             batch_size=None,
-            compute=TaskPoolStrategy(min(settings.decode_tasks, blocks)),
+            compute=TaskPoolStrategy(min(widths.decoders, blocks)),
             num_cpus=_DECODE_CPUS,
+            max_retries=_TRIES,
         )
         .map_batches(
             EngineWorker,
-            fn_constructor_args=(open_engine,),
+            fn_constructor_args=(recipe.open_engine, recipe.spec),
             fn_constructor_kwargs={"max_queued_frames": settings.engine.max_queued_frames},
             batch_format="pyarrow",
-            batch_size=settings.ray.clips_per_batch,
+            # Whole blocks: Ray Data bounds them in bytes, which a number of clips would not.
+            batch_size=None,
             zero_copy_batch=True,
             compute=ActorPoolStrategy(
-                size=settings.engine_actors,
+                size=min(widths.engines, blocks),
                 max_concurrent_calls_per_actor=2,
                 enable_true_multi_threading=True,
             ),
             num_cpus=_ENGINE_CPUS,
-            num_gpus=settings.ray.engine_gpus,
+            max_restarts=_TRIES,
+            max_task_retries=_TRIES,
         )
         .map_batches(
-            ReportStage(plan, manifest.carried).__call__, batch_format="pyarrow", batch_size=None
+            report_clips, fn_kwargs={"plan": plan}, batch_format="pyarrow", batch_size=None
         )
     )

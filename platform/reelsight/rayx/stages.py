@@ -1,13 +1,14 @@
 """The stages that run as Ray tasks: decode in front of the engine, report behind it.
 
-They are plain callables for map_batches and hold no state but the plan; the engine stage between
-them is `reelsight.engine.EngineWorker` itself.
+They are plain functions for map_batches; the engine stage between them is
+`reelsight.engine.EngineWorker` itself.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 
@@ -23,63 +24,64 @@ from reelsight.rayx.transit import (
 )
 from reelsight.steps import ClipRequest, load_clip, report_clip
 
-__all__ = ["DecodeStage", "ReportStage"]
+__all__ = ["decode_clips", "report_clips"]
 
 
-class DecodeStage:
-    """Manifest rows to rows with pixels.
+def decode_clips(
+    batch: pa.Table, plan: TaggingPlan, carried: pa.StructType | None
+) -> Iterator[pa.Table]:
+    """Manifest rows to rows with pixels: a one-row table a clip.
 
     Args:
+        batch: `clip_id`, `uri` and the columns of `carried`.
         plan: What to do to each clip.
         carried: Types of the manifest's further columns.
     """
-
-    def __init__(self, plan: TaggingPlan, carried: pa.StructType | None) -> None:
-        self._plan = plan
-        self._carried = carried
-
-    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Yield a one-row table a clip, so that a block of clips is never whole in memory twice."""
-        for i in range(batch.num_rows):
-            row = batch.slice(i, 1).combine_chunks()
-            request = ClipRequest(row["clip_id"][0].as_py(), row["uri"][0].as_py())
-            yield loaded_row(load_clip(request, self._plan), self._carry(row))
-
-    def _carry(self, row: pa.Table) -> pa.StructArray | None:
-        if self._carried is None:
-            return None
-        arrays = [row[f.name].combine_chunks().cast(f.type) for f in self._carried]
-        return pa.StructArray.from_arrays(arrays, fields=list(self._carried))
+    for i in range(batch.num_rows):
+        row = batch.slice(i, 1).combine_chunks()
+        request = ClipRequest(row["clip_id"][0].as_py(), _text(row["uri"][0]))
+        yield loaded_row(load_clip(request, plan), _carry(row, carried))
 
 
-class ReportStage:
+def report_clips(batch: pa.Table, plan: TaggingPlan) -> pa.Table:
     """Rows with embeddings to rows of the Report schema, with the stage costs beside them.
 
     Args:
+        batch: As the engine stage gives it.
         plan: What was done to each clip.
-        carried: Types of the manifest's further columns.
     """
+    started = time.perf_counter()
+    # What a manifest carries is passed on as it came: values that Python cannot hold are no reason
+    # to lose a clip.
+    carried = batch["carried"].combine_chunks() if "carried" in batch.column_names else None
+    known = batch.drop_columns(["carried"]) if carried is not None else batch
+    reports = [_report(row, plan) for row in known.to_pylist()]
+    table = reports_to_table(reports, plan.spec.dim, carried)
+    for name in ("fetch_s", "decode_s", "engine_s"):
+        table = table.append_column(name, batch[name])
+    share = (time.perf_counter() - started) / max(1, len(reports))
+    return table.append_column("report_s", pa.array([share] * len(reports), pa.float64()))
 
-    def __init__(self, plan: TaggingPlan, carried: pa.StructType | None) -> None:
-        self._plan = plan
-        self._carried = carried
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        started = time.perf_counter()
-        reports = [self._report(row) for row in batch.to_pylist()]
-        table = reports_to_table(reports, self._plan.spec.dim, self._carried)
-        for name in ("fetch_s", "decode_s", "engine_s"):
-            table = table.append_column(name, batch[name])
-        share = (time.perf_counter() - started) / max(1, len(reports))
-        return table.append_column("report_s", pa.array([share] * len(reports), pa.float64()))
+def _report(row: dict[str, Any], plan: TaggingPlan) -> Report:
+    return report_clip(
+        clip_of(row),
+        plan,
+        {},
+        timeline=timeline_from(row),
+        embeddings=embeddings_of(row, plan.spec.dim),
+        failure=failure_of(row),
+    )
 
-    def _report(self, row: dict[str, object]) -> Report:
-        dim = self._plan.spec.dim
-        return report_clip(
-            clip_of(row),
-            self._plan,
-            dict(row["carried"]) if row.get("carried") else {},  # type: ignore[call-overload]
-            timeline=timeline_from(row),
-            embeddings=embeddings_of(row, dim),
-            failure=failure_of(row),
-        )
+
+def _carry(row: pa.Table, carried: pa.StructType | None) -> pa.StructArray | None:
+    if carried is None:
+        return None
+    arrays = [row[f.name].combine_chunks().cast(f.type) for f in carried]
+    return pa.StructArray.from_arrays(arrays, fields=list(carried))
+
+
+def _text(value: pa.StringScalar) -> str | None:
+    """A uri as text; bytes that are none become a uri that cannot be found."""
+    buffer = value.as_buffer()
+    return None if buffer is None else buffer.to_pybytes().decode("utf-8", errors="replace")

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from reelsight.atomic import write_whole
 from reelsight.errors import ManifestError
 
 __all__ = ["Manifest", "write_manifest"]
@@ -49,12 +50,12 @@ class Manifest:
                 doubled clip_ids.
         """
         if not path.is_file():
-            raise ManifestError(f"no manifest at {path}", code="manifest.missing")
+            raise ManifestError(f"no manifest file at {path}", code="manifest.missing")
         try:
             schema = pq.read_schema(path)
             _check_columns(schema, path)
             ids = pq.read_table(path, columns=["clip_id"])["clip_id"].cast(pa.string())
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise ManifestError(f"{path} is not a Parquet file: {error}") from error
         _check_ids(ids, path)
         extra = [field for field in schema if field.name not in _KEY]
@@ -74,12 +75,18 @@ def write_manifest(path: Path, rows: list[dict[str, Any]]) -> Path:
     """
     if not rows:
         raise ManifestError("a manifest needs at least one clip", code="manifest.empty")
-    table = pa.Table.from_pylist(rows)
+    try:
+        table = pa.Table.from_pylist(rows)
+    except UnicodeEncodeError as error:
+        raise ManifestError(f"a name is not valid text: {error.object!r}") from error
     _check_columns(table.schema, path)
     _check_ids(table["clip_id"], path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path)
-    return path
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    try:
+        return write_whole(path, sink.getvalue())
+    except OSError as error:
+        raise ManifestError(f"cannot write {path}: {error}", code="manifest.unwritable") from error
 
 
 def _check_columns(schema: pa.Schema, path: Path) -> None:
@@ -87,6 +94,11 @@ def _check_columns(schema: pa.Schema, path: Path) -> None:
     if missing:
         raise ManifestError(
             f"{path} lacks {missing}; it has {schema.names}", code="manifest.missing_columns"
+        )
+    doubled = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if doubled:
+        raise ManifestError(
+            f"{path} has columns named twice: {doubled}", code="manifest.duplicate_columns"
         )
     for name in _KEY:
         kind = schema.field(name).type
@@ -97,6 +109,12 @@ def _check_columns(schema: pa.Schema, path: Path) -> None:
 
 
 def _check_ids(ids: pa.ChunkedArray, path: Path) -> None:
+    try:
+        ids.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise ManifestError(
+            f"{path}: a clip_id is not valid text: {error}", code="manifest.bad_clip_id"
+        ) from error
     if not len(ids):
         raise ManifestError(f"{path} has no rows", code="manifest.empty")
     blank = pc.sum(pc.or_kleene(pc.is_null(ids), pc.equal(pc.fill_null(ids, ""), ""))).as_py()

@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
-from reelsight.errors import StoreError
+from reelsight.errors import QueryError, StoreError
 from reelsight.nouns.schema import CLIP_TYPE, FAILURE_TYPE, SAMPLED_TYPE
 from reelsight.store.run import RunRecord, RunStore
 
@@ -25,36 +25,52 @@ __all__ = ["QueryResult", "connect", "query"]
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """Rows of a query, with their column names."""
+    """Rows of a query, with their column names, each name once.
+
+    Attributes:
+        columns: Names; the second column of a name gets `_1`.
+        rows: Values, as many rows as were asked for.
+        more: Whether there were more rows.
+    """
 
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
+    more: bool
 
 
-def query(root: Path, sql: str, *, run_id: str | None = None) -> QueryResult:
+def query(
+    root: Path, sql: str, *, run_id: str | None = None, limit: int | None = None
+) -> QueryResult:
     """Run SQL over the newest complete run of an output directory.
 
     Args:
         root: The output directory of a backfill.
         sql: Any DuckDB statement over the views.
         run_id: A certain run instead of the newest.
+        limit: Largest number of rows to fetch.
 
     Raises:
-        StoreError: There is no such run, or the SQL fails.
+        QueryError: There is no such run, or the SQL does not fit.
     """
     store = RunStore(root)
     record = store.latest(run_id)
     try:
         with connect(store, record) as connection:
             cursor = connection.execute(sql)
-            columns = tuple(item[0] for item in cursor.description or ())
-            return QueryResult(columns, cursor.fetchall())
+            if not cursor or not cursor.description:
+                raise QueryError(f"{sql!r} asks nothing")
+            rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit + 1)
+            columns = _distinct([item[0] for item in cursor.description])
     except duckdb.Error as error:
-        raise StoreError(
-            str(error),
-            code="store.bad_query",
-            hint="The views are clips, tags, frames, dead_letters and reports.",
-        ) from error
+        raise QueryError(str(error)) from error
+    return QueryResult(columns, rows[:limit], limit is not None and len(rows) > limit)
+
+
+def _distinct(names: list[str]) -> tuple[str, ...]:
+    return tuple(
+        f"{name}_{names[:i].count(name)}" if name in names[:i] else name
+        for i, name in enumerate(names)
+    )
 
 
 def connect(store: RunStore, record: RunRecord) -> duckdb.DuckDBPyConnection:
@@ -66,7 +82,9 @@ def connect(store: RunStore, record: RunRecord) -> duckdb.DuckDBPyConnection:
     paths = [str(path) for path in store.paths(record)]
     if not paths:
         raise StoreError(f"run {record.run_id} has no files", code="store.no_files")
-    connection = duckdb.connect()
+    # Nothing calls out unless asked: no extension is fetched for a function that SQL happens to
+    # name.
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
     files = ", ".join(_literal(path) for path in paths)
     for statement in _views(files, _carried(paths[0])):
         connection.execute(statement)

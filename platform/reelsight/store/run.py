@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,7 +26,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from reelsight.errors import StoreError
+from reelsight.atomic import write_whole
+from reelsight.errors import QueryError, StoreError
 
 __all__ = ["DataFile", "RunRecord", "RunStore", "new_run_id", "write_part"]
 
@@ -96,7 +95,7 @@ class RunStore:
         """Write a run's record atomically, replacing an earlier state of it."""
         path = self.root / "runs" / f"{record.run_id}.json"
         text = json.dumps(asdict(record), indent=1, sort_keys=True, default=str)
-        _write_atomically(path, text.encode())
+        _write(path, text.encode())
         return path
 
     def records(self) -> list[RunRecord]:
@@ -111,7 +110,7 @@ class RunStore:
         """The newest complete run, or the one asked for.
 
         Raises:
-            StoreError: There is none.
+            QueryError: There is none.
         """
         records = self.records()
         if run_id is not None:
@@ -120,7 +119,7 @@ class RunStore:
             found = [r for r in records if r.state == "complete"]
         if not found:
             states = {r.run_id: r.state for r in records}
-            raise StoreError(
+            raise QueryError(
                 f"no {'complete run' if run_id is None else f'finished run {run_id!r}'} in "
                 f"{self.root}; runs there: {states or 'none'}",
                 code="store.no_run",
@@ -138,11 +137,18 @@ class RunStore:
         Args:
             record: The run, with its files.
             expected: string, the manifest's clip_ids, unique.
+
+        Raises:
+            StoreError: A file that was written is not there, or cannot be read.
         """
-        columns = [pq.read_table(p, columns=["clip_id"])["clip_id"] for p in self.paths(record)]
-        chunks = [chunk for column in columns for chunk in column.chunks]
+        tables = [self._ids(file) for file in record.files]
+        chunks = [chunk for table in tables for chunk in table["clip_id"].chunks]
         written = pa.chunked_array(chunks, type=pa.string())
-        found = []
+        found = [
+            f"{file.path} has {table.num_rows} rows, {file.rows} were written"
+            for file, table in zip(record.files, tables, strict=True)
+            if table.num_rows != file.rows
+        ]
         counts = pc.value_counts(written)
         doubled = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
         for what, ids in (
@@ -153,6 +159,16 @@ class RunStore:
             if len(ids):
                 found.append(f"{len(ids)} clips {what}, such as {ids[:3].to_pylist()}")
         return tuple(found)
+
+    def _ids(self, file: DataFile) -> pa.Table:
+        try:
+            return pq.read_table(self.root / file.path, columns=["clip_id"], partitioning=None)
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(
+                f"cannot read back {file.path}: {error}",
+                code="store.missing_file",
+                hint="Is the output directory the same, under the same path, on every node?",
+            ) from error
 
     @staticmethod
     def _load(path: Path) -> RunRecord:
@@ -191,20 +207,14 @@ def write_part(root: Path, run_id: str, part: int, status: str, table: pa.Table)
         write_statistics=True,
     )
     content = sink.getvalue()
-    _write_atomically(root / relative, content)
+    _write(root / relative, content)
     digest = hashlib.sha256(content).hexdigest()
     return DataFile(relative, status, table.num_rows, content.size, digest)
 
 
-def _write_atomically(path: Path, content: bytes | pa.Buffer) -> None:
+def _write(path: Path, content: Any) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        write_whole(path, content)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error}", code="store.unwritable") from error
 

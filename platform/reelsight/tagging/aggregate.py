@@ -49,7 +49,8 @@ def tags_of(
 
     Args:
         pts: float64 [N], seconds from the clip's start, ascending.
-        weights: float64 [N], seconds that each frame stands for; pts + weights is where it ends.
+        weights: float64 [N], seconds that each frame stands for: the stretches follow one another
+            from the clip's start.
         embeddings: float16 [N, D], L2-normalised.
         bank: The labels.
 
@@ -60,29 +61,30 @@ def tags_of(
         return ()
     scores = confidences(embeddings, bank)
     on = scores >= 0.5
+    edges = np.concatenate([[0.0], np.cumsum(weights)])
     tags = [
-        _tag(bank.labels[i].name, pts, weights, scores[:, i], on[:, i])
+        _tag(bank.labels[i].name, pts, edges, scores[:, i], on[:, i])
         for i in np.flatnonzero(on.any(axis=0))
     ]
     return tuple(sorted(tags, key=lambda t: (-t.score * t.coverage, t.label)))
 
 
-def _tag(name: str, pts: Floats, weights: Floats, scores: Floats, on: npt.NDArray[np.bool_]) -> Tag:
-    seconds = weights[on]
+def _tag(name: str, pts: Floats, edges: Floats, scores: Floats, on: npt.NDArray[np.bool_]) -> Tag:
+    seconds = np.diff(edges)[on]
     return Tag(
         label=name,
         score=_mean(scores[on], seconds),
-        coverage=_round(seconds.sum() / weights.sum()) if weights.sum() > 0 else 1.0,
+        coverage=_round(seconds.sum() / edges[-1]) if edges[-1] > 0 else 1.0,
         best_ms=_ms(pts[on][np.argmax(scores[on])]),
-        segments=tuple(_segment(pts[a:b], weights[a:b], scores[a:b]) for a, b in _runs(on)),
+        segments=tuple(_segment(pts[a:b], edges[a : b + 1], scores[a:b]) for a, b in _runs(on)),
     )
 
 
-def _segment(pts: Floats, weights: Floats, scores: Floats) -> Segment:
+def _segment(pts: Floats, edges: Floats, scores: Floats) -> Segment:
     return Segment(
-        start_ms=_ms(pts[0]),
-        end_ms=_ms(pts[-1] + weights[-1]),
-        score=_mean(scores, weights),
+        start_ms=_ms(edges[0]),
+        end_ms=_ms(edges[-1]),
+        score=_mean(scores, np.diff(edges)),
         best_ms=_ms(pts[np.argmax(scores)]),
     )
 

@@ -22,7 +22,8 @@ class Timeline:
 
     Attributes:
         pts: float64 [N] seconds from the clip's start.
-        weights: float64 [N] seconds that each frame stands for.
+        weights: float64 [N] seconds that each frame stands for; they follow one another from the
+            clip's start.
         sampled: What the sampler asked and got.
     """
 
@@ -61,6 +62,7 @@ def tagged_report(
         provenance=provenance,
         tags=tags_of(timeline.pts, timeline.weights, embeddings, bank),
         pts=timeline.pts,
+        weights=timeline.weights,
         embeddings=embeddings,
         sampled=timeline.sampled,
         carried=carried,

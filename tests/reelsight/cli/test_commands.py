@@ -97,12 +97,15 @@ def test_backfill_and_query(samples: list[SampleClip], tmp_path: Path) -> None:
         (("tag", "x.mp4", "--fps", "-1"), "config.invalid"),
         (("tag", "x.mp4", "--set", "nonsense"), "config.invalid"),
         (("query", "nowhere", "select 1"), "store.no_run"),
+        (("tag", "x.mp4", "--set", "a=["), "config.invalid"),
         (("bank", "build", "no.yaml"), "bank.definition"),
+        (("bank", "show", "no-such-bank"), "bank.missing"),
+        (("manifest", "docs", "--all", "-o", "/proc/no/m.parquet"), "manifest.unwritable"),
+        (("manifest", "no-directory", "-o", "m.parquet"), "manifest.missing"),
     ],
 )
 def test_wrong_input_gives_words_a_code_and_a_hint(arguments: tuple[str, ...], code: str) -> None:
-    exit_code = 3 if code.startswith("store") else 2
-    said = run(*arguments, "--json", code=exit_code)
+    said = run(*arguments, "--json", code=2)
     assert f"error {code}: " in said
     assert "hint: " in said
     assert json.loads(said.splitlines()[0])["error"]["code"] == code
@@ -126,9 +129,15 @@ def test_a_new_label_without_retraining(samples: list[SampleClip], tmp_path: Pat
 def test_lists(tmp_path: Path) -> None:
     banks = lines(run("bank", "list", "--json"))
     assert banks[0]["model"] == "reelsight-mini"
+    assert json.loads(run("bank", "show", "reelsight-mini", "--json"))["hash"] == banks[0]["hash"]
     models = lines(run("models", "--verify", "--json"))
     assert models[0]["name"] == "reelsight-mini"
     assert models[0]["size"] == 224
+
+
+def test_a_path_that_cannot_be_written_is_words_too() -> None:
+    assert "error store.os_error" in run("samples", "/proc/nowhere", "--count", "1", code=3)
+    assert "fetch." in run("tag", "x" * 5000, "--engine", "fake", code=1)
 
 
 def test_doctor_says_what_runs_here() -> None:

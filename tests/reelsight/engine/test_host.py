@@ -188,3 +188,17 @@ def test_close_fails_what_waits_and_closes_the_engine(
     with pytest.raises(EngineError, match="closed"):
         waiting.result(20)
     assert engine.closed
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_thread_leaves_nobody_waiting() -> None:
+    class Dying(FakeEngine):
+        def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            raise SystemExit("the thread goes with its engine")
+
+    host = EngineHost(Dying())
+    with pytest.raises(EngineError, match="closed"):
+        host.submit(pictures(2)).result(20)
+    with pytest.raises(EngineError, match="closed"):
+        host.submit(pictures(2))
+    host.close()

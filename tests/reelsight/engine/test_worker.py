@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import pickle
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pytest
 
-from reelsight.engine import EngineWorker, FakeEngine
+from reelsight.engine import EngineWorker, FakeEngine, fake_spec
+from reelsight.errors import EngineError
 from reelsight.nouns.report import Failure
 from reelsight.nouns.schema import FAILURE_TYPE
 
@@ -32,7 +32,7 @@ def frames(n: int, seed: int) -> npt.NDArray[np.uint8]:
 
 
 def test_both_doors_of_the_worker_give_the_same_bits() -> None:
-    worker = EngineWorker(FakeEngine)
+    worker = EngineWorker(FakeEngine, fake_spec())
     a, b = frames(5, 1), frames(3, 2)
     table = worker(rows(("a", 5, a.tobytes()), ("b", 3, b.tobytes())))
     direct = [worker.run(pixels).astype(np.float16).tobytes() for pixels in (a, b)]
@@ -44,7 +44,7 @@ def test_both_doors_of_the_worker_give_the_same_bits() -> None:
 
 
 def test_a_row_without_frames_keeps_its_failure_and_costs_nothing() -> None:
-    worker = EngineWorker(FakeEngine)
+    worker = EngineWorker(FakeEngine, fake_spec())
     dead = Failure("fetch", "fetch.missing", "gone", "look again")
     table = worker(rows(("gone", 0, None), ("a", 1, frames(1, 1).tobytes()), failed=dead))
     worker.close()
@@ -54,7 +54,7 @@ def test_a_row_without_frames_keeps_its_failure_and_costs_nothing() -> None:
 
 
 def test_a_clip_whose_pixels_do_not_fit_its_times_fails_alone() -> None:
-    worker = EngineWorker(FakeEngine)
+    worker = EngineWorker(FakeEngine, fake_spec())
     pixels = frames(3, 1).tobytes()
     table = worker(rows(("short", 4, pixels), ("good", 3, pixels)))
     worker.close()
@@ -65,5 +65,18 @@ def test_a_clip_whose_pixels_do_not_fit_its_times_fails_alone() -> None:
     assert table["embeddings"][1].as_py() is not None
 
 
-def test_the_worker_class_travels_to_other_processes() -> None:
-    assert pickle.loads(pickle.dumps(EngineWorker)) is EngineWorker
+def test_a_broken_engine_is_nobodys_dead_letter() -> None:
+    class Broken(FakeEngine):
+        def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            raise RuntimeError("device lost")
+
+    worker = EngineWorker(Broken, fake_spec())
+    with pytest.raises(EngineError, match="device lost"):
+        worker(rows(("a", 1, frames(1, 1).tobytes())))
+    worker.close()
+
+
+def test_an_engine_that_is_not_the_plans_is_refused() -> None:
+    with pytest.raises(EngineError, match="the plan says") as caught:
+        EngineWorker(FakeEngine, fake_spec(buckets=(8,)))
+    assert caught.value.code == "engine.other_spec"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +110,18 @@ def test_the_shelf_finds_by_name_release_and_path(bank: LabelBank, tmp_path: Pat
         assert shelf.find(ref).hash == bank.hash
     with pytest.raises(BankError, match=r"no bank 'ship'; there are \['shop-"):
         shelf.find("ship")
+
+
+def test_a_name_that_several_models_share_finds_the_right_bank(
+    bank: LabelBank, tmp_path: Path, fake_recipe: EngineRecipe
+) -> None:
+    shelf = BankShelf(tmp_path)
+    shelf.put(bank)
+    newest = shelf.put(replace(bank, model="other-clip", model_hash="f" * 64))
+    os.utime(newest, (2**31, 2**31))
+    assert choose_bank("shop", shelf, fake_recipe).hash == bank.hash
+    assert shelf.find("shop").model == "other-clip"
+    assert choose_bank("fake", shelf, fake_recipe).name == "fake"
 
 
 @pytest.mark.parametrize(

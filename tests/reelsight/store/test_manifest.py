@@ -61,7 +61,7 @@ def test_a_bad_manifest_is_refused_as_a_whole(
 
 
 def test_missing_and_foreign_files(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="no manifest at"):
+    with pytest.raises(ManifestError, match="no manifest file at"):
         Manifest.open(tmp_path / "m.parquet")
     (tmp_path / "m.parquet").write_text("clip_id,uri\na,x\n")
     with pytest.raises(ManifestError, match="is not a Parquet file"):

@@ -1,22 +1,25 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reelsight.errors import StoreError
+from reelsight.errors import QueryError, StoreError
 from reelsight.nouns.clip import Clip
 from reelsight.nouns.report import Failure, Provenance, Report, Sampled, Segment, Tag
 from reelsight.nouns.schema import SCHEMA_VERSION, report_schema, reports_to_table
 from reelsight.store.query import query
-from reelsight.store.run import RunRecord, RunStore, new_run_id, write_part
+from reelsight.store.run import DataFile, RunRecord, RunStore, new_run_id, write_part
 
 PROVENANCE = Provenance("m", "0" * 64, "fake/1/fp32", "1" * 16, "b", "2" * 64, "rate:1", "0.1.0")
 DIM = 4
+Kind: TypeAlias = "pa.StructType | None"
 
 
 def tagged(clip_id: str, frames: int = 2, **carried: object) -> Report:
@@ -29,6 +32,7 @@ def tagged(clip_id: str, frames: int = 2, **carried: object) -> Report:
         provenance=PROVENANCE,
         tags=(tag,),
         pts=np.arange(frames, dtype=np.float64),
+        weights=np.ones(frames),
         embeddings=np.full((frames, DIM), 0.5, dtype=np.float16),
         sampled=Sampled("rate:1", frames, frames, 0.0),
         carried=carried,
@@ -40,17 +44,16 @@ def dead(clip_id: str, **carried: object) -> Report:
     return Report(Clip(clip_id, "gone"), "dead", PROVENANCE, failure=failure, carried=dict(carried))
 
 
-def store_run(root: Path, *reports: Report, carried: pa.StructType | None = None) -> RunRecord:
+def part(root: Path, run_id: str, status: str, reports: Sequence[Report], kind: Kind) -> DataFile:
+    rows = [r for r in reports if r.status == status]
+    carried = None if kind is None else pa.array([r.carried for r in rows], kind)
+    return write_part(root, run_id, 0, status, reports_to_table(rows, DIM, carried))
+
+
+def store_run(root: Path, *reports: Report, carried: Kind = None) -> RunRecord:
     record = RunRecord(new_run_id("abc"), "complete", config={})
     files = tuple(
-        write_part(
-            root,
-            record.run_id,
-            0,
-            status,
-            reports_to_table([r for r in reports if r.status == status], DIM, carried),
-        )
-        for status in ("tagged", "dead")
+        part(root, record.run_id, status, reports, carried) for status in ("tagged", "dead")
     )
     record = replace(record, files=files)
     RunStore(root).save(record)
@@ -73,8 +76,8 @@ def test_a_row_holds_the_whole_report(tmp_path: Path) -> None:
     assert row["tags"] == [t | {"segments": list(t["segments"])} for t in plain["tags"]]
     assert row["clip"] == plain["clip"]
     assert row["provenance"] == plain["provenance"]
-    assert [f["pts"] for f in row["frames"]] == plain["frames"]
-    assert row["frames"][0]["embedding"] == [0.5] * DIM
+    embedding = [0.5] * DIM
+    assert row["frames"] == [frame | {"embedding": embedding} for frame in plain["frames"]]
 
 
 def test_the_views_flatten_a_run(tmp_path: Path) -> None:
@@ -105,6 +108,24 @@ def test_the_views_flatten_a_run(tmp_path: Path) -> None:
     assert query(tmp_path, "select clip_id, stage, code from dead_letters").rows == [
         ("b", "fetch", "fetch.missing")
     ]
+
+
+def test_names_that_stand_twice_are_told_apart_and_rows_are_capped(tmp_path: Path) -> None:
+    store_run(tmp_path, tagged("a"))
+    assert query(tmp_path, "select 1 as a, 2 as a, 3 as a").columns == ("a", "a_1", "a_2")
+    capped = query(tmp_path, "select * from range(5)", limit=3)
+    assert [row[0] for row in capped.rows] == [0, 1, 2]
+    assert capped.more
+    assert not query(tmp_path, "select * from range(3)", limit=3).more
+
+
+def test_a_written_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    record = store_run(tmp_path, tagged("a"))
+    store = RunStore(tmp_path)
+    store.paths(record)[0].unlink()
+    with pytest.raises(StoreError, match="cannot read back") as caught:
+        store.problems(record, ids("a"))
+    assert caught.value.code == "store.missing_file"
 
 
 def test_readers_go_by_the_record_never_by_listing(tmp_path: Path) -> None:
@@ -152,9 +173,11 @@ def test_errors_say_what_is_there(tmp_path: Path) -> None:
         query(tmp_path, "select 1")
     assert caught.value.code == "store.no_run"
     store_run(tmp_path, tagged("a"))
-    with pytest.raises(StoreError, match="klips") as caught:
-        query(tmp_path, "select * from klips")
-    assert caught.value.code == "store.bad_query"
+    for sql in ("select * from klips", "", ";;", "selct 1"):
+        with pytest.raises(QueryError) as caught:
+            query(tmp_path, sql)
+        assert caught.value.code == "store.bad_query"
+        assert "Traceback" not in caught.value.message
     (tmp_path / "runs" / "zz.json").write_text("{}")
     with pytest.raises(StoreError, match="is not a run record"):
         query(tmp_path, "select 1")

@@ -104,3 +104,10 @@ def test_a_frame_scores_the_same_whatever_is_scored_beside_it() -> None:
     together = confidences(half, many)
     alone = np.concatenate([confidences(half[i : i + 1], many) for i in range(50)])
     assert together.tobytes() == alone.tobytes()
+
+
+def test_frames_from_the_middles_of_stretches_cover_the_clip_from_its_start() -> None:
+    # Two frames of a 10 s clip, at 2.5 and 7.5 s, each standing for five seconds.
+    (tag,) = tags_of(seconds(2.5, 7.5), seconds(5, 5), vectors((1, 0), (0, 0)), bank(0.5, 0.5))
+    assert [(s.start_ms, s.end_ms, s.best_ms) for s in tag.segments] == [(0, 5000, 2500)]
+    assert tag.coverage == 0.5

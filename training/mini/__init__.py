@@ -1,0 +1,1 @@
+"""How reelsight-mini is trained, measured and exported. Not part of the wheel."""
