@@ -20,6 +20,7 @@ from reelsight.media.pixels import Scaler
 from reelsight.media.probe import Header, header_of, nothing_decoded
 from reelsight.media.reader import FrameReader
 from reelsight.media.sampler import Sampling, stretches, target_count, target_times
+from reelsight.media.shortcut import Shortcut
 from reelsight.media.timeline import claimed_end, slack_s, tick
 from reelsight.media.video_stream import check_picture, pixel_aspect
 from reelsight.nouns.engine_spec import Geometry
@@ -39,6 +40,7 @@ class Collector:
         geometry: How a picture is scaled.
         limits: Caps and the policy on damage.
         end: The clip's end in ticks of the stream, or None where it is not known yet.
+        shortcut: The way through the clip, where not all of it is decoded.
 
     Attributes:
         header: The clip's facts, after `run`.
@@ -55,12 +57,13 @@ class Collector:
         geometry: Geometry,
         limits: MediaLimits,
         end: int | None,
+        shortcut: Shortcut | None = None,
     ) -> None:
         self._source = source
         self._sampling = sampling
         self._limits = limits
         self._end = end
-        self._reader = FrameReader(source, limits)
+        self._reader = FrameReader(source, limits, shortcut)
         self._scaler = Scaler(geometry)
         self._sar = pixel_aspect(source.stream)
         self._pictures = _Pictures(geometry.size)
@@ -144,6 +147,10 @@ class Collector:
     def _seconds(self, ticks: int) -> float:
         """A stamp of the stream on the clip's clock."""
         return (ticks - (self._reader.first or 0)) * float(tick(self._source.stream))
+
+    def took(self, seconds: list[float]) -> bool:
+        """Whether the frames taken are those of these times, no more and no less."""
+        return len(seconds) == len(self._pts) and np.allclose(seconds, self._pts, atol=1e-9)
 
     def frames(self, clip_id: str) -> Frames:
         """What was taken, as the noun."""

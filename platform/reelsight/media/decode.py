@@ -1,15 +1,21 @@
-"""decode: one sequential pass over a clip that scales only the frames asked for.
+"""decode: one pass over a clip that scales only the frames asked for.
 
-One clip, one thread, one pass: no seeking, and no picture is converted that was not sampled.
+One clip, one thread. Where the packets allow it, the pass takes a shortcut to the same frames;
+whatever is uncertain, and every error, goes the whole way. No picture is converted that was not
+sampled.
 """
 
 from __future__ import annotations
 
+from av.error import FFmpegError
+
+from reelsight.errors import MediaError
 from reelsight.media.collector import Collector
 from reelsight.media.container import Source, open_source
 from reelsight.media.limits import MediaLimits
 from reelsight.media.sampler import Sampling
-from reelsight.media.timeline import claimed_end, header_end, measured_end
+from reelsight.media.shortcut import find_shortcut
+from reelsight.media.timeline import claimed_end, header_end, measured_end, tick
 from reelsight.nouns.clip import Clip
 from reelsight.nouns.engine_spec import Geometry
 from reelsight.nouns.frames import Frames
@@ -45,12 +51,35 @@ def decode(
     """
     clip = Clip.of_bytes(clip_id, uri, data)
     with open_source(data, limits) as source:
+        if collector := _short(source, sampling, geometry, limits):
+            return collector.header.fill(clip, collector.claimed_s), collector.frames(clip_id)
+    with open_source(data, limits) as source:
         end = header_end(source)
         if end is None and sampling.policy == "count":
             end = _searched_end(source, data, limits)
         collector = Collector(source, sampling, geometry, limits, end)
         collector.run()
         return collector.header.fill(clip, collector.claimed_s), collector.frames(clip_id)
+
+
+def _short(
+    source: Source, sampling: Sampling, geometry: Geometry, limits: MediaLimits
+) -> Collector | None:
+    """A finished collector that took a shortcut; None where there is none or it did not hold.
+
+    What a shortcut stumbles over is left to the whole way, which says what is wrong with the clip.
+    """
+    shortcut = find_shortcut(source, sampling, limits)
+    if shortcut is None:
+        return None
+    collector = Collector(source, sampling, geometry, limits, shortcut.end, shortcut)
+    try:
+        collector.run()
+    except (FFmpegError, MediaError):
+        return None
+    unit = float(tick(source.stream))
+    promised = [(pts - shortcut.first) * unit for pts in shortcut.promised]
+    return collector if collector.took(promised) else None
 
 
 def _searched_end(source: Source, data: bytes, limits: MediaLimits) -> int | None:

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from reelsight.errors import MediaError
 from reelsight.media.container import Source
 from reelsight.media.limits import MediaLimits, over_limit
+from reelsight.media.shortcut import Shortcut
 from reelsight.media.timeline import tick
 
 __all__ = ["FrameReader"]
@@ -23,7 +24,7 @@ _GUESSED_FRAME_S = 0.04
 
 
 class FrameReader:
-    """Decodes a source once, from its first frame on.
+    """Decodes a source once, from its first frame on, whole or along a shortcut.
 
     Time stamps: t = 0 is the first frame's. A frame without a pts takes its packet's dts, else the
     previous time and one frame's duration. A stamp that runs backwards is lifted to its
@@ -38,8 +39,11 @@ class FrameReader:
         step_s: Seconds that a frame is taken to last where neither it nor the file says.
     """
 
-    def __init__(self, source: Source, limits: MediaLimits) -> None:
-        self.first: int | None = None
+    def __init__(
+        self, source: Source, limits: MediaLimits, shortcut: Shortcut | None = None
+    ) -> None:
+        self.first: int | None = shortcut.first if shortcut else None
+        self._shortcut = shortcut
         self.end_s = 0.0
         self.stopped: str | None = None
         self.packets = 0
@@ -57,6 +61,9 @@ class FrameReader:
             MediaError: `media.damaged` when the decoder refuses a picture that is not the last
                 and the limits say so; `media.over_limit` past a cap no header told.
         """
+        if self._shortcut is not None:
+            yield from self._along(self._shortcut)
+            return
         packets = self._demux()
         for packet in packets:
             try:
@@ -64,9 +71,24 @@ class FrameReader:
             except FFmpegError as error:
                 yield from self._broke_off(error, packets)
                 return
-            for frame in frames:
-                if not frame.is_corrupt:
-                    yield self._clocked(frame), frame
+            yield from self._given(frames)
+
+    def _along(self, shortcut: Shortcut) -> Iterator[tuple[float, VideoFrame]]:
+        """The frames that a shortcut's steps give; a decoder's error goes to who took it."""
+        stream = self._source.stream
+        context = stream.codec_context
+        for step in shortcut.steps:
+            if step.restart:
+                yield from self._given(stream.decode(None))
+                context.flush_buffers()
+            context.skip_frame = "DEFAULT" if step.needed else "NONREF"
+            yield from self._given(step.packet.decode())
+        yield from self._given(stream.decode(None))
+
+    def _given(self, frames: list[VideoFrame]) -> Iterator[tuple[float, VideoFrame]]:
+        for frame in frames:
+            if not frame.is_corrupt:
+                yield self._clocked(frame), frame
 
     def _demux(self) -> Iterator[Packet[VideoStream]]:
         """Packets, then the empty one that drains the decoder; a demuxer's error ends them."""
@@ -93,9 +115,7 @@ class FrameReader:
                 code="media.damaged",
                 hint="Upload it again; or set media.limits.damage=partial to tag what comes first.",
             ) from error
-        for frame in self._drained():
-            if not frame.is_corrupt:
-                yield self._clocked(frame), frame
+        yield from self._given(self._drained())
 
     def _drained(self) -> list[VideoFrame]:
         try:

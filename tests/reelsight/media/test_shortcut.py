@@ -1,0 +1,223 @@
+"""A shortcut gives, bit for bit, what the whole way gives, from fewer decoded pictures."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+import reelsight.media.decode
+from reelsight.errors import MediaError
+from reelsight.media.container import open_source
+from reelsight.media.decode import decode
+from reelsight.media.limits import MediaLimits
+from reelsight.media.sampler import Sampling
+from reelsight.media.shortcut import Shortcut, find_shortcut
+from reelsight.nouns.clip import Clip
+from reelsight.nouns.engine_spec import Geometry
+from reelsight.nouns.frames import Frames
+
+LIMITS = MediaLimits()
+SAMPLINGS = [
+    Sampling(),
+    Sampling(rate=0.4),
+    Sampling(rate=7.3),
+    Sampling(rate=30),
+    Sampling("count", count=1),
+    Sampling("count", count=5),
+]
+X265 = "log-level=none:pools=1:"
+CLIPS: dict[str, dict[str, Any]] = {
+    "h264 pyramid": {"options": {"preset": "medium", "bf": "5", "g": "25"}},
+    "h264 no B": {"options": {"preset": "fast", "bf": "0", "g": "12"}},
+    "h264 open GOP": {
+        "options": {"preset": "fast", "x264-params": "open-gop=1:bframes=4:keyint=20"}
+    },
+    "h264 one key": {"options": {"preset": "fast", "bf": "3", "g": "999"}},
+    "h264 fields": {"options": {"preset": "fast", "x264-params": "interlaced=1:keyint=20"}},
+    "h264 in Matroska": {
+        "options": {"preset": "fast", "bf": "3", "g": "25"},
+        "container": "matroska",
+    },
+    "h264 stream": {"options": {"preset": "fast", "bf": "3", "g": "25"}, "container": "mpegts"},
+    "hevc": {
+        "codec": "libx265",
+        "options": {"preset": "fast", "x265-params": X265 + "keyint=25:bframes=4"},
+    },
+    "hevc open GOP": {
+        "codec": "libx265",
+        "options": {"preset": "fast", "x265-params": X265 + "open-gop=1:keyint=20:bframes=4"},
+    },
+    "hevc layers": {
+        "codec": "libx265",
+        "options": {
+            "preset": "fast",
+            "x265-params": X265 + "temporal-layers=3:keyint=25:bframes=7:b-adapt=0",
+        },
+    },
+    "vp8": {"codec": "libvpx", "options": {"deadline": "realtime", "g": "20"}, "container": "webm"},
+    "vp9": {
+        "codec": "libvpx-vp9",
+        "options": {"deadline": "realtime", "cpu-used": "8", "g": "20"},
+        "container": "webm",
+    },
+    "av1": {"codec": "libsvtav1", "options": {"preset": "12", "g": "20"}},
+    "mpeg4": {"codec": "mpeg4", "options": {"bf": "2", "g": "20"}},
+}
+Decoded = tuple[Clip, Frames] | str
+
+
+@lru_cache(maxsize=32)
+def coded(name: str) -> bytes:
+    """75 frames of a drifting texture: every picture differs, and motion is worth predicting."""
+    recipe = CLIPS[name]
+    rng = np.random.default_rng(5)
+    texture = np.kron(rng.integers(0, 256, (40, 60, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    texture = np.concatenate([texture, texture], axis=1)
+    out = io.BytesIO()
+    with av.open(out, "w", format=recipe.get("container", "mp4")) as container:
+        stream: Any = container.add_stream(
+            recipe.get("codec", "libx264"), rate=25, options=recipe["options"]
+        )
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for k in range(75):
+            picture = np.ascontiguousarray(texture[k : k + 96, 4 * k : 4 * k + 160])
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = k, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return out.getvalue()
+
+
+def outcome(data: bytes, sampling: Sampling) -> Decoded:
+    try:
+        return decode("c", "c.mp4", data, sampling, Geometry(64), LIMITS)
+    except MediaError as error:
+        return f"{error.code}: {error.message}"
+
+
+def whole_way(data: bytes, sampling: Sampling, monkeypatch: pytest.MonkeyPatch) -> Decoded:
+    with monkeypatch.context() as patch:
+        patch.setattr(reelsight.media.decode, "find_shortcut", lambda *_: None)
+        return outcome(data, sampling)
+
+
+def assert_equal(short: Decoded, whole: Decoded) -> None:
+    if isinstance(short, str) or isinstance(whole, str):
+        assert short == whole
+        return
+    (clip, frames), (other_clip, others) = short, whole
+    assert clip == other_clip
+    assert frames.pixels.tobytes() == others.pixels.tobytes()
+    assert frames.pts == pytest.approx(others.pts, abs=1e-9)
+    assert frames.weights == pytest.approx(others.weights, abs=1e-6)
+    assert (frames.asked, frames.stopped) == (others.asked, others.stopped)
+    assert frames.max_error_s == pytest.approx(others.max_error_s, abs=1e-9)
+
+
+def shortcut(data: bytes, sampling: Sampling) -> Shortcut | None:
+    with open_source(data, LIMITS) as source:
+        return find_shortcut(source, sampling, LIMITS)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
+@pytest.mark.parametrize("name", CLIPS)
+def test_the_same_bits_come_out(
+    name: str, sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = coded(name)
+    assert_equal(outcome(data, sampling), whole_way(data, sampling, monkeypatch))
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
+def test_the_same_bits_come_out_of_real_files(
+    videos_dir: Path, sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in sorted(videos_dir.iterdir()):
+        data = path.read_bytes()
+        assert_equal(outcome(data, sampling), whole_way(data, sampling, monkeypatch))
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("h264 pyramid", 30),  # Of 75: a few references between each keyframe and its target.
+        ("h264 no B", 20),
+        ("h264 in Matroska", 30),
+        ("hevc", 35),
+        ("vp9", 45),
+    ],
+)
+def test_fewer_pictures_are_decoded(name: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = count_decoded(coded(name), Sampling(), monkeypatch)
+    assert 3 <= seen <= most
+
+
+def count_decoded(data: bytes, sampling: Sampling, monkeypatch: pytest.MonkeyPatch) -> int:
+    from reelsight.media.reader import FrameReader
+
+    seen = 0
+    clocked = FrameReader._clocked
+
+    def counting(self: FrameReader, frame: av.VideoFrame) -> float:
+        nonlocal seen
+        seen += 1
+        return clocked(self, frame)
+
+    monkeypatch.setattr(FrameReader, "_clocked", counting)
+    outcome(data, sampling)
+    return seen
+
+
+@pytest.mark.parametrize("name", ["h264 fields", "hevc layers"])
+def test_nothing_is_passed_over_where_unreferenced_does_not_mean_unused(name: str) -> None:
+    found = shortcut(coded(name), Sampling(rate=0.4))
+    assert found is not None
+    assert all(step.needed for step in found.steps)
+
+
+def test_an_open_gop_is_no_fresh_start() -> None:
+    found = shortcut(coded("h264 open GOP"), Sampling(rate=0.4))
+    assert found is not None
+    assert not any(step.restart for step in found.steps)
+
+
+def test_a_codec_whose_packets_do_not_tell_goes_the_whole_way() -> None:
+    assert shortcut(coded("mpeg4"), Sampling()) is None
+
+
+def test_a_file_that_is_cut_short_goes_the_whole_way() -> None:
+    data = coded("h264 in Matroska")
+    assert shortcut(data[: len(data) // 2], Sampling()) is None
+
+
+def test_a_broken_promise_is_noticed_and_the_whole_way_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever a shortcut may get wrong one day, the frames are still the right ones."""
+    data, sampling = coded("h264 pyramid"), Sampling(rate=7.3)
+    expected = whole_way(data, sampling, monkeypatch)
+
+    def lossy(*arguments: Any) -> Shortcut | None:
+        found = find_shortcut(*arguments)
+        return found and replace(found, steps=found.steps[:5] + found.steps[9:])
+
+    monkeypatch.setattr(reelsight.media.decode, "find_shortcut", lossy)
+    assert_equal(outcome(data, sampling), expected)
+
+
+def test_damage_on_the_way_is_told_as_the_whole_way_tells_it(
+    videos_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = (videos_dir / "corrupted.mp4").read_bytes()
+    short = outcome(data, Sampling())
+    assert short == whole_way(data, Sampling(), monkeypatch)
+    assert isinstance(short, str)
+    assert short.startswith("media.damaged: coded picture 31")
