@@ -1,0 +1,1 @@
+"""Benchmarks: each prints its protocol, machine, versions and ratios, and writes results/*.json."""

@@ -1,0 +1,100 @@
+"""Make the tables of docs/benchmarks.md from results/*.json, or check that they are current.
+
+A table stands between `<!-- table:NAME -->` and `<!-- /table -->` and is never edited by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main", "render"]
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "benchmarks.md"
+_BLOCK = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+
+
+def pipeline_cpu(document: dict[str, Any]) -> str:
+    """The pipeline benchmark: one row a contender and model, and what was measured where."""
+    lines = [
+        "| model | contender | frames / CPU s | CPU ms / frame | frames / s, whole run "
+        "| start-up, CPU s | same best label as ours |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for case in document["cases"]:
+        for name, row in case["systems"].items():
+            same = row.get("agreement", {}).get("same_best_label")
+            lines.append(
+                f"| {case['model']} | {name} | {row['frames_per_cpu_s']:.1f} "
+                f"| {1000 * row['cpu_s_per_frame']:.1f} | {row['frames_per_s_whole_run']:.1f} "
+                f"| {row['startup_cpu_s']:.1f} | {'' if same is None else f'{same:.1%}'} |"
+            )
+    ratios = "; ".join(
+        f"{case['model']}: "
+        + ", ".join(
+            f"{value:.2f}x {key.removeprefix('frames_per_cpu_s / ')}"
+            for key, value in case["ratios"].items()
+            if key.startswith("frames_per_cpu_s")
+        )
+        for case in document["cases"]
+    )
+    machine, versions = document["machine"], document["versions"]
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB"
+    stack = ", ".join(f"{name} {number}" for name, number in versions.items())
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Ours over theirs, frames per CPU second: {ratios}.",
+            "",
+            f"Measured on {where} (load {machine['load_at_start']} at the start), "
+            f"{document['repeat']} repeats, with {stack}.",
+        ]
+    )
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"pipeline-cpu": pipeline_cpu}
+
+
+def render(page: str, results: Path = RESULTS) -> str:
+    """The page with every table made anew.
+
+    Args:
+        page: Markdown with table markers.
+        results: Directory of NAME.json files.
+
+    Raises:
+        KeyError: A marker names a table that nobody makes.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        name = match["name"]
+        document = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
+        return f"{match[1]}{TABLES[name](document)}\n{match[3]}"
+
+    return _BLOCK.sub(table, page)
+
+
+def main() -> None:
+    """Rewrite the page; with --check, exit 1 when it is not current."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing, exit 1 on drift")
+    options = parser.parse_args()
+    page = PAGE.read_text(encoding="utf-8")
+    made = render(page)
+    if made == page:
+        return
+    if options.check:
+        sys.exit(f"{PAGE.name} is not current: run python -m benchmarks.tables")
+    PAGE.write_text(made, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
