@@ -169,12 +169,14 @@ def show(document: dict[str, Any]) -> None:
     print(document["protocol"], document["machine"], document["versions"], sep="\n")
     for case in document["cases"]:
         print(
-            f"\n{case['model']}\n{'':20} frames/CPU s  frames/s* CPU ms/frame  start-up CPU s  spread"
+            f"\n{case['model']}\n"
+            f"{'':20} frames/CPU s  frames/s* CPU ms/frame  start-up CPU s  spread"
         )
         for name, row in case["systems"].items():
             print(
                 f"{name:20} {row['frames_per_cpu_s']:12.2f} {row['frames_per_s_whole_run']:9.2f} "
-                f"{1000 * row['cpu_s_per_frame']:13.2f} {row['startup_cpu_s']:15.1f}  {row['spread']}"
+                f"{1000 * row['cpu_s_per_frame']:13.2f} {row['startup_cpu_s']:9.1f} "
+                f" {row['spread']}"
             )
         for name, value in case["ratios"].items():
             print(f"  ours / theirs, {name}: {value}")
