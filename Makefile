@@ -19,6 +19,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/docs_drift.py
+	$(BIN)/python -m benchmarks.tables --check
 
 # The export of open_clip models and its parity with torch; needs a torch on the package index.
 test-export: .venv-export/.done

@@ -4,7 +4,14 @@ set -euo pipefail
 bin=$1
 dir=$2
 say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; }
-run() { say "reelsight $*"; "$bin/reelsight" "$@"; }
+run() {
+  local shown=$bin/reelsight argument
+  for argument in "$@"; do
+    if [[ $argument == *" "* ]]; then shown+=" \"$argument\""; else shown+=" $argument"; fi
+  done
+  say "$shown"
+  "$bin/reelsight" "$@"
+}
 
 rm -rf "$dir"
 run samples "$dir/clips" --broken

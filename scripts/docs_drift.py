@@ -111,7 +111,7 @@ def _settings(kind: Any, prefix: str = "") -> list[str]:
 def _fields(kind: Any) -> list[tuple[str, Any]]:
     if dataclasses.is_dataclass(kind):
         return [(f.name, getattr(kind, f.name)) for f in dataclasses.fields(kind)]
-    model = kind if isinstance(kind, type) else type(kind)
+    model: Any = kind if isinstance(kind, type) else type(kind)
     return [
         (name, "a directory of the user's" if field.default_factory else field.default)
         for name, field in model.model_fields.items()

@@ -1,13 +1,14 @@
 """`python -m benchmarks.pipeline`: run every contender, count, compare, write results.
 
-Protocol: each contender runs as its own process on N clips and on 2N, in turn, several times. Its
-steady cost is the difference of the two runs, each the least of its repeats, because neighbours
-on the machine only ever add. Whatever does not grow with the clips (interpreter, imports, Ray's
-start and end, loading the model) cancels, without a clock inside anyone's code; it is given too,
-as start-up. CPU seconds are user and system time of the whole process tree; OpenMP threads wait
-passively, so that torch's are not charged for spinning while a neighbour holds their core. All
-contenders get the same clips, one frame a second, the same weights and the same label
-embeddings; their embeddings at the same stamps are compared with ours.
+Protocol: each contender runs as its own process on N clips and on 4N (the same ones four times,
+under other ids), in turn, several times. Its steady cost is the difference of the two runs, each
+the least of its repeats, because neighbours on the machine only ever add. Whatever does not grow
+with the clips (interpreter, imports, Ray's start and end, loading the model) cancels, without a
+clock inside anyone's code; it is given too, as start-up. CPU seconds are user and system time of
+the whole process tree; OpenMP threads wait passively, so that torch's are not charged for
+spinning while a neighbour holds their core. All contenders get the same clips, one frame a
+second, the same weights and the same label embeddings; their embeddings at the same stamps are
+compared with ours.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "pipeline-cpu.json"
 OURS, LOOP, NAIVE = "reelsight backfill", "torch loop", "naive Ray Data"
 PEERS = {LOOP: "benchmarks.pipeline.torch_loop", NAIVE: "benchmarks.pipeline.naive_ray"}
+TIMES = 4  # The larger run's clips over the smaller one's.
 VERSIONS = ("ray", "av", "decord", "onnxruntime", "torch", "open_clip_torch", "pillow", "numpy")
 
 
@@ -50,9 +52,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-pipeline-") as scratch:
         work = (options.work or Path(scratch)).absolute()
         clips = make_clips(options.footage, work / "clips")
-        manifests = [work / "n.parquet", work / "2n.parquet"]
-        write_manifest(clips[: len(clips) // 2], manifests[0])
-        write_manifest(clips, manifests[1])
+        manifests = [work / "n.parquet", work / f"{TIMES}n.parquet"]
+        write_manifest(clips, manifests[0])
+        write_manifest(clips, manifests[1], times=TIMES)
         load = os.getloadavg()[0]
         cases = [
             run_case(CASES[name](work), manifests, options.repeat, work) for name in options.models
@@ -64,7 +66,7 @@ def main() -> None:
         "versions": {"python": platform.python_version()} | {n: version(n) for n in VERSIONS},
         "sampling": "1 frame per second, square RGB input of the model's size, float32",
         "repeat": options.repeat,
-        "clips": {"n": len(clips) // 2, "shapes": describe()},
+        "clips": {"n": len(clips), "times": TIMES, "shapes": describe()},
         "cases": cases,
     }
     options.results.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +91,7 @@ def run_case(case: Case, manifests: list[Path], repeat: int, work: Path) -> dict
     text = np.load(case.text)
     systems = {}
     for name, (small, large) in runs.items():
-        # The last runs were on 2N clips, whose two halves ask for the same number of frames.
+        # The last runs were on the larger manifest.
         frames = len((ours if name == OURS else seen[name]).keys)
         systems[name] = cost(small, large, frames)
         if name in seen:
@@ -115,23 +117,23 @@ def run_one(name: str, case: Case, manifest: Path, output: Path) -> Usage:
 
 
 def cost(small: list[Usage], large: list[Usage], frames: int) -> dict[str, Any]:
-    """Steady cost a frame and start-up, from the runs on N and on 2N clips."""
-    half = frames / 2
+    """Steady cost a frame and start-up, from the runs on N and on TIMES x N clips."""
+    more = frames * (TIMES - 1) / TIMES
     cpu = [min(u.cpu_s for u in runs) for runs in (small, large)]
     wall = [min(u.wall_s for u in runs) for runs in (small, large)]
     return {
         "frames": frames,
-        "cpu_s_per_frame": round((cpu[1] - cpu[0]) / half, 5),
-        "frames_per_cpu_s": round(half / (cpu[1] - cpu[0]), 2),
-        "frames_per_s": round(half / (wall[1] - wall[0]), 2),
+        "cpu_s_per_frame": round((cpu[1] - cpu[0]) / more, 5),
+        "frames_per_cpu_s": round(more / (cpu[1] - cpu[0]), 2),
+        "frames_per_s": round(more / (wall[1] - wall[0]), 2),
         # Of the larger run, start-up included: less fair to who starts slowly, but robust.
         "frames_per_s_whole_run": round(frames / wall[1], 2),
         # How far the repeats lie apart, as a share of the steady cost they are subtracted for:
         # None with one repeat, which cannot know; near or above 1 the difference means nothing.
         "spread": _spread(small, large, cpu[1] - cpu[0]),
-        "startup_cpu_s": round(2 * cpu[0] - cpu[1], 2),
-        "startup_wall_s": round(2 * wall[0] - wall[1], 2),
-        "runs": {"n": [asdict(u) for u in small], "2n": [asdict(u) for u in large]},
+        "startup_cpu_s": round((TIMES * cpu[0] - cpu[1]) / (TIMES - 1), 2),
+        "startup_wall_s": round((TIMES * wall[0] - wall[1]) / (TIMES - 1), 2),
+        "runs": {"n": [asdict(u) for u in small], f"{TIMES}n": [asdict(u) for u in large]},
     }
 
 

@@ -1,7 +1,7 @@
 """Make the benchmark's clips: real footage, re-encoded to the sizes and lengths of short videos.
 
-The clips come in pairs of one shape, so that the first half of the list and the second half cost
-the same. Nothing made here is ever committed.
+The clips come in pairs of one shape, the second of each from later footage, so that no two are the
+same. Nothing made here is ever committed.
 """
 
 from __future__ import annotations
@@ -83,9 +83,12 @@ def make_clips(footage: Path, directory: Path) -> list[Path]:
     return paths
 
 
-def write_manifest(paths: list[Path], manifest: Path) -> None:
-    """A Parquet manifest of the clips: clip_id and uri."""
-    columns = {"clip_id": [p.stem for p in paths], "uri": [str(p.absolute()) for p in paths]}
+def write_manifest(paths: list[Path], manifest: Path, *, times: int = 1) -> None:
+    """A Parquet manifest of the clips, `times` times over under other ids: clip_id and uri."""
+    columns = {
+        "clip_id": [f"{p.stem}-{k}" for k in range(times) for p in paths],
+        "uri": [str(p.absolute()) for _ in range(times) for p in paths],
+    }
     pq.write_table(pa.table(columns), manifest)
 
 

@@ -74,7 +74,7 @@ class RaySettings(_Strict):
         address: Cluster to join; None joins the one of RAY_ADDRESS, or starts a local one.
         decode_tasks: Decode tasks at a time; None takes the cores of the machine, or of the cluster
             that is joined.
-        engine_actors: Engines; None takes one for every four of those cores, at least one.
+        engine_actors: Engines; None takes one for every four of those cores, at least two.
         clips_per_block: Largest number of clips in a block of work.
     """
 

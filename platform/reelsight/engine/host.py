@@ -170,13 +170,13 @@ class EngineHost:
 
     def _take(self) -> list[_Part]:
         """Wait for work; return parts for at most one largest bucket, or nothing when closed."""
-        room = self.spec.buckets[-1]
         parts: list[_Part] = []
         with self._changed:
             while not parts:
                 self._changed.wait_for(lambda: self._closed or self._queue)
                 if self._closed:
                     return []
+                room = self.spec.share_of(self._queued)
                 while self._queue and room:
                     request = self._queue[0]
                     left = len(request.pixels) - request.taken

@@ -65,6 +65,16 @@ class EngineSpec:
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def share_of(self, waiting: int) -> int:
+        """How many of `waiting` frames to run at once.
+
+        All of them where they fill their bucket by three quarters or more; else as many as fill
+        the bucket below, because padding costs what frames cost.
+        """
+        bucket = self.bucket_for(waiting)
+        below = max((b for b in self.buckets if b <= waiting), default=bucket)
+        return min(waiting, bucket) if 4 * waiting >= 3 * bucket else min(waiting, below)
+
     def bucket_for(self, n: int) -> int:
         """Smallest bucket that holds n frames; the largest one when none does."""
         return next((b for b in self.buckets if b >= n), self.buckets[-1])

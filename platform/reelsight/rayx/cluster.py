@@ -44,7 +44,9 @@ def ray_session(settings: Settings, *, progress: bool) -> Iterator[Widths]:
 
     Yields:
         The widths: fixed by the settings, else one decoder a core of the machine or cluster and one
-        engine for every four. A session that was started here is ended on the way out.
+        engine for every four, but two where there are two cores: idle engines cost no time, and a
+        large model on one engine would leave cores idle. A session that was started here is ended
+        on the way out.
 
     Raises:
         RunError: The cluster does not answer.
@@ -63,7 +65,7 @@ def ray_session(settings: Settings, *, progress: bool) -> Iterator[Widths]:
     try:
         yield Widths(
             decoders=settings.ray.decode_tasks or cores,
-            engines=settings.ray.engine_actors or max(1, cores // 4),
+            engines=settings.ray.engine_actors or max(min(cores, 2), cores // 4),
         )
     finally:
         if started:
