@@ -11,6 +11,9 @@ from reelsight.samples.clips import SampleClip, write_samples
 from reelsight.settings import Settings
 from reelsight.store.query import query
 
+# Sixty clips are encoded first; a slow machine may take its time.
+pytestmark = pytest.mark.timeout(900)
+
 CLIPS = 60
 SEED = 4242
 STEP_S = 1.0
