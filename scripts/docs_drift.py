@@ -23,7 +23,6 @@ from reelsight.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference.md"
-_HIDDEN = {"LICENSE", "Makefile", ".gitignore"}
 
 
 def main() -> int:
@@ -84,7 +83,7 @@ def untold_directories() -> list[str]:
     return [
         f"README.md's tree lacks {p.name}/"
         for p in sorted(found)
-        if any(p.rglob("*.*")) and f"{p.name}/" not in readme and p.name not in _HIDDEN
+        if any(p.rglob("*.*")) and f"{p.name}/" not in readme
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import reelsight
 from reelsight.engine.recipe import EngineRecipe
@@ -22,7 +23,7 @@ from reelsight.settings import Settings
 __all__ = ["TaggingPlan", "plan_for"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TaggingPlan:
     """What is done to each clip.
 
@@ -41,9 +42,12 @@ class TaggingPlan:
     def __post_init__(self) -> None:
         self.bank.require_model(self.spec.model, self.spec.model_hash)
 
-    @property
+    @cached_property
     def provenance(self) -> Provenance:
-        """The versions that every Report of this plan is stamped with."""
+        """The versions that every Report of this plan is stamped with.
+
+        Hashes the whole bank, so it is made once for a plan and not once for a clip.
+        """
         spec = self.spec
         return Provenance(
             model=spec.model,
