@@ -31,6 +31,7 @@ def ort_cpu_spec(model: Model, buckets: tuple[int, ...]) -> EngineSpec:
         backend="onnxruntime-cpu",
         backend_version=ort.__version__,
         precision="fp32",
+        onnx_sha256=dict(model.sha256)["image"],
         geometry=model.geometry,
         dim=model.dim,
         buckets=buckets,

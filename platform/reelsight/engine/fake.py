@@ -32,6 +32,7 @@ def fake_spec(size: int = 64, buckets: tuple[int, ...] = (4, 8, 16, 32)) -> Engi
         backend="fake",
         backend_version="1",
         precision="fp32",
+        onnx_sha256="",
         geometry=Geometry(size, "squash"),
         dim=_DIM,
         buckets=buckets,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from reelsight.nouns.engine_spec import EngineSpec
 
-__all__ = ["Engine", "TextTower"]
+__all__ = ["Engine", "PipelinedEngine", "TextTower", "Ticket"]
 
 
 @runtime_checkable
@@ -47,6 +47,39 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the device; idempotent."""
+
+
+class Ticket(Protocol):
+    """A batch that a device works on."""
+
+    def result(self) -> npt.NDArray[np.float32]:
+        """Wait for the batch and return its rows; called exactly once, by the submitting thread.
+
+        Returns:
+            float32 [B, D], L2-normalised rows; the caller's own copy.
+
+        Raises:
+            EngineError: The device failed.
+        """
+
+
+@runtime_checkable
+class PipelinedEngine(Engine, Protocol):
+    """An Engine that copies the next batch in while the last one runs."""
+
+    @property
+    def slots(self) -> int:
+        """Batches that can be in flight at a time, 2 or more."""
+
+    def submit(self, pixels: npt.NDArray[np.uint8]) -> Ticket:
+        """Start a batch; `run` is submit(pixels).result().
+
+        Args:
+            pixels: As for run. Copied before this returns: the caller may overwrite it at once.
+
+        Raises:
+            EngineError: The device failed, or more than `slots` tickets are unread.
+        """
 
 
 class TextTower(Protocol):

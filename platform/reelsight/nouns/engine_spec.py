@@ -36,7 +36,9 @@ class EngineSpec:
         model_hash: sha256 (hex) over the model's files; what a label bank is bound to.
         backend: Runtime, such as `onnxruntime-cpu` or `fake`.
         backend_version: Version of that runtime's library.
-        precision: `fp32` today; others arrive with the engine packages.
+        precision: Name of the precision plan, such as `fp32` or `int8`.
+        onnx_sha256: sha256 (hex) of the ONNX file that the engine was made of, which carries its
+            precision and calibration; empty for an engine without one.
         geometry: What the engine takes.
         dim: Length of an embedding.
         buckets: Batch sizes the engine runs, ascending; smaller batches are padded up to one.
@@ -47,6 +49,7 @@ class EngineSpec:
     backend: str
     backend_version: str
     precision: str
+    onnx_sha256: str
     geometry: Geometry
     dim: int
     buckets: tuple[int, ...] = (4, 8, 16, 32)
