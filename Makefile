@@ -21,9 +21,9 @@ check: $(VENV)/.dev
 	$(BIN)/python scripts/docs_drift.py
 	$(BIN)/python -m benchmarks.tables --check
 
-# The export of open_clip models and its parity with torch; needs a torch on the package index.
+# What needs torch: the export of open_clip models, and the programs that torch compiles.
 test-export: .venv-export/.done
-	.venv-export/bin/pytest tests/engines/export
+	.venv-export/bin/pytest tests/engines/export tests/engines/inductor tests/engines/precision
 
 bench-pipeline: .venv-export/.done
 	.venv-export/bin/python -m benchmarks.pipeline

@@ -2,15 +2,18 @@
 
 A model is named by `reelsight-mini` (shipped with the package), a directory that holds a
 model.json, or `ARCHITECTURE/PRETRAINED` of open_clip, which is exported once into the cache. The
-fake backend needs no model. Nothing is opened here: a recipe's factories do that, in the process
-that uses them.
+fake backend needs no model, the FP32 master on the CPU no package; every other precision and
+backend is a package that the negotiator finds. Nothing is opened here: a recipe's factories do
+that, in the process that uses them.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import reelsight.models
 from engines.runtimes.ort_cpu import OrtCpuEngine, OrtTextTower, ort_cpu_spec
@@ -20,7 +23,17 @@ from reelsight.errors import ModelError
 from reelsight.nouns.model import Model
 from reelsight.settings import Settings
 
-__all__ = ["EMBEDDED_MODEL", "find_model", "known_models", "recipe_for"]
+if TYPE_CHECKING:
+    from engines.package.registry import Registry
+
+__all__ = [
+    "EMBEDDED_MODEL",
+    "find_model",
+    "known_models",
+    "master_recipe",
+    "recipe_for",
+    "registry_of",
+]
 
 EMBEDDED_MODEL = "reelsight-mini"
 _FAKE_THRESHOLD = 0.2
@@ -31,6 +44,7 @@ def recipe_for(settings: Settings) -> EngineRecipe:
 
     Raises:
         ModelError: The name does not resolve.
+        PackageError: No package is usable here, with the reason for each.
     """
     engine = settings.engine
     if engine.backend == "fake":
@@ -39,6 +53,14 @@ def recipe_for(settings: Settings) -> EngineRecipe:
             spec, partial(FakeEngine, spec), FakeTextTower, 10.0, _FAKE_THRESHOLD, None
         )
     model = find_model(settings.model, settings.cache_dir)
+    if (engine.backend, engine.precision) != ("onnxruntime-cpu", "fp32"):
+        return _packaged(settings, model)
+    return master_recipe(settings, model)
+
+
+def master_recipe(settings: Settings, model: Model) -> EngineRecipe:
+    """The FP32 master on the CPU: what runs without a package, and what packages are gated by."""
+    engine = settings.engine
     return EngineRecipe(
         spec=ort_cpu_spec(model, engine.buckets),
         open_engine=partial(OrtCpuEngine, model, buckets=engine.buckets, threads=engine.threads),
@@ -46,6 +68,38 @@ def recipe_for(settings: Settings) -> EngineRecipe:
         logit_scale=model.logit_scale,
         default_threshold=model.default_threshold,
         model=model,
+    )
+
+
+def registry_of(settings: Settings) -> Registry:
+    """The registry of the settings, read with their trust.
+
+    Raises:
+        ConfigError: A trusted key is malformed, or none is and signatures are required.
+        PackageError: The location is no registry.
+    """
+    from engines.package.registry import Registry  # Deferred: only packages need it.
+    from engines.package.signing import Trust
+
+    engine = settings.engine
+    return Registry(settings.registry, Trust(engine.trusted_keys, engine.require_signature))
+
+
+def _packaged(settings: Settings, model: Model) -> EngineRecipe:
+    from engines.package.fetch import choose_package, fetch_package, open_packaged
+    from engines.package.negotiator import Wish
+
+    engine = settings.engine
+    wish = Wish(model, engine.precision, engine.backend)
+    negotiation, ref = choose_package(wish, registry_of(settings), settings.packages_dir)
+    negotiation.require()
+    recipe = master_recipe(settings, model)
+    if ref is None:
+        return recipe
+    return replace(
+        recipe,
+        spec=fetch_package(ref).manifest.spec,
+        open_engine=partial(open_packaged, ref, model, threads=engine.threads),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.dataset as ds
 
-from engines.export.parity import centred_cosine
+from engines.gate.measures import centred_cosine
 
 __all__ = ["Agreement", "Seen", "compare", "read_ours", "read_peer"]
 

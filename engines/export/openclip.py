@@ -1,4 +1,4 @@
-"""Export the two towers of an open_clip model as FP32 ONNX masters.
+"""Export the towers of an open_clip model, or any image encoder, as FP32 ONNX masters.
 
 The graph carries what callers get wrong: it takes uint8 RGB pixels as a decoder gives them and
 normalises inside, and it L2-normalises its output. Precision belongs to later steps that start from
@@ -17,7 +17,13 @@ from engines.export.openclip_import import EXPORT_HINT, import_torch
 from reelsight.errors import ModelError
 from reelsight.nouns.engine_spec import Geometry
 
-__all__ = ["DEFAULT_OPSET", "evaluating", "export_image_tower", "export_text_tower"]
+__all__ = [
+    "DEFAULT_OPSET",
+    "evaluating",
+    "export_image_encoder",
+    "export_image_tower",
+    "export_text_tower",
+]
 
 # Opset 20 is the newest that every runtime we target builds in FP32: the Attention operator that
 # newer opsets decompose into does not build there.
@@ -53,6 +59,33 @@ def export_image_tower(
     Raises:
         ModelError: The model is not float32, not a two-tower CLIP, or cannot be traced.
     """
+    _require_two_towers(model)
+    export_image_encoder(model, path, geometry=geometry, mean=mean, std=std, opset=opset)
+
+
+def export_image_encoder(
+    model: Any,
+    path: Path,
+    *,
+    geometry: Geometry,
+    mean: Sequence[float],
+    std: Sequence[float],
+    opset: int = DEFAULT_OPSET,
+) -> None:
+    """Write any module's image encoder as ONNX, with what `export_image_tower` promises.
+
+    Args:
+        model: A float32 module whose `encode_image` maps normalised float32 [n, 3, size, size] to
+            features float32 [n, dim].
+        path: As for export_image_tower, like all that follow.
+        geometry: The square size that the encoder takes.
+        mean: Per-channel RGB mean, in units of 0..1.
+        std: Per-channel RGB standard deviation, in units of 0..1.
+        opset: ONNX opset of the graph.
+
+    Raises:
+        ModelError: The model is not float32 or cannot be traced.
+    """
     torch = import_torch()
 
     class ImageTower(torch.nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
@@ -69,7 +102,7 @@ def export_image_tower(
             features = self.model.encode_image(pixels * self.scale + self.shift)
             return torch.nn.functional.normalize(features, dim=-1)
 
-    _check_exportable(model)
+    _require_float32(model)
     device = next(model.parameters()).device
     shape = (_IMAGE_EXAMPLES, geometry.size, geometry.size, 3)
     example = torch.zeros(shape, dtype=torch.uint8, device=device)
@@ -103,13 +136,14 @@ def export_text_tower(
         def forward(self, tokens: Any) -> Any:
             return torch.nn.functional.normalize(self.model.encode_text(tokens), dim=-1)
 
-    _check_exportable(model)
+    _require_two_towers(model)
+    _require_float32(model)
     device = next(model.parameters()).device
     example = torch.zeros((_TEXT_EXAMPLES, context_length), dtype=torch.int64, device=device)
     _export(TextTower(), example, "tokens", path, opset)
 
 
-def _check_exportable(model: Any) -> None:
+def _require_two_towers(model: Any) -> None:
     kind = type(model).__name__
     if kind not in ("CLIP", "CustomTextCLIP"):
         raise ModelError(
@@ -117,6 +151,9 @@ def _check_exportable(model: Any) -> None:
             code="model.architecture_unsupported",
             hint="Choose a two-tower architecture such as ViT-B-32.",
         )
+
+
+def _require_float32(model: Any) -> None:
     torch = import_torch()
     others = {str(p.dtype) for p in model.parameters() if p.dtype != torch.float32}
     if others:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from engines.export.openclip import evaluating
 from engines.export.openclip_import import import_extra, import_torch
+from engines.gate.measures import centred_cosine
 from reelsight.errors import ModelError
 from reelsight.nouns.engine_spec import Geometry
 
@@ -23,7 +24,6 @@ __all__ = [
     "FP32_MASTER",
     "Parity",
     "Tolerance",
-    "centred_cosine",
     "image_parity",
     "probe_frames",
     "text_parity",
@@ -144,23 +144,6 @@ def probe_frames(size: int, n: int = 8, seed: int = 0) -> npt.NDArray[np.uint8]:
         noise = rng.normal(0, 40 * (i % 2), (size, size, 3))
         out[i] = np.clip(picture + noise, 0, 255).astype(np.uint8)
     return out
-
-
-def centred_cosine(reference: Floats, other: Floats) -> Floats:
-    """Cosine of each row with its twin, after the reference's mean row is taken off both.
-
-    Args:
-        reference: float32 [n, dim], n >= 2 different rows.
-        other: float32 [n, dim].
-
-    Returns:
-        float32 [n], -1..1.
-    """
-    mean = reference.mean(axis=0, keepdims=True)
-    a, b = reference - mean, other - mean
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosine: Floats = np.sum(a * b, axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
-    return cosine
 
 
 def _parity(

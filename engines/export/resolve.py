@@ -1,22 +1,19 @@
-"""Export a named open_clip model into a model directory: two towers, a tokenizer and model.json.
+"""Export a named model into a model directory: its towers, a tokenizer and model.json.
 
-A directory appears whole or not at all, and only after both towers agreed with torch. Where weights
-come from is `weights`' business, how a tower is traced is `openclip`'s.
+A directory appears only after every tower agreed with torch. Where weights come from is `weights`'
+business, how a tower is traced is `openclip`'s; models without a text tower are `classifier`'s.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engines.export import weights
+from engines.export.classifier import export_classifier, is_classifier
+from engines.export.model_directory import MODEL_JSON_FORMAT, file_entry, write_model_directory
 from engines.export.openclip import export_image_tower, export_text_tower
 from engines.export.openclip_import import EXPORT_HINT, import_open_clip, import_torch
 from engines.export.parity import image_parity, text_parity
@@ -31,42 +28,39 @@ __all__ = ["COSINE_THRESHOLD", "export_model"]
 # a threshold of its own takes the gap's upper edge. It is a start, not a calibration.
 COSINE_THRESHOLD = 0.25
 
-_FORMAT = 1
-
 
 def export_model(name: str, directory: Path, *, random_weights_seed: int | None = None) -> Path:
     """Export a model by name.
 
     Args:
-        name: What `weights.parse` reads, such as `ViT-B-32/laion2b_s34b_b79k`.
+        name: What `weights.parse` reads, such as `ViT-B-32/laion2b_s34b_b79k`, or what
+            `classifier.parse` does, such as `timm/resnet50/a1_in1k`.
         directory: Where the model shall be; replaced when it exists.
         random_weights_seed: Take random weights of this seed instead of trained ones. For tests and
             benchmarks: such a model's answers mean nothing.
 
     Returns:
-        The directory, now holding image.onnx, text.onnx, tokenizer.json and model.json.
+        The directory, now holding image.onnx, text.onnx, tokenizer.json and model.json; without a
+        text tower image.onnx and model.json.
 
     Raises:
         ModelError: The name, weights, geometry or tokenizer cannot be used, or the exported towers
             differ from torch; the `code` says which.
     """
+    if is_classifier(name):
+        return export_classifier(name, directory, random_weights_seed=random_weights_seed)
     source = weights.parse(name)
     model = _load(source, random_weights_seed)
     geometry = _geometry(name, model.visual.preprocess_cfg)
-    directory = directory.absolute()
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
+
+    def fill(scratch: Path) -> dict[str, Any]:
         document = _write(source, model, geometry, scratch)
         if random_weights_seed is not None:
             document["name"] = f"{name}/random-seed-{random_weights_seed}"
             document["licence"] = "none: random weights"
-        (scratch / "model.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        scratch.chmod(0o755)
-        _replace(scratch, directory)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return directory
+        return document
+
+    return write_model_directory(directory, fill)
 
 
 def _load(source: weights.Source, seed: int | None) -> Any:
@@ -153,7 +147,7 @@ def _write(
     scale = float(model.logit_scale.detach().exp())
     bias = 0.0 if model.logit_bias is None else float(model.logit_bias.detach())
     return {
-        "format": _FORMAT,
+        "format": MODEL_JSON_FORMAT,
         "name": source.name,
         "geometry": {"size": geometry.size, "mode": geometry.mode},
         "dim": _dim(model, tokens),
@@ -164,9 +158,9 @@ def _write(
         "default_threshold": round(-bias / scale, 4) if bias else COSINE_THRESHOLD,
         "licence": _licence(source),
         "files": {
-            "image": _entry(image),
-            "text": _entry(text),
-            "tokenizer": _entry(words),
+            "image": file_entry(image),
+            "text": file_entry(text),
+            "tokenizer": file_entry(words),
         },
     }
 
@@ -192,30 +186,6 @@ def _licence(source: weights.Source) -> str:
     hub_id = str(source.settings.get("hf_hub", "")).rstrip("/")
     where = f"the model card of {hub_id}" if hub_id else "whoever published the checkpoint"
     return f"not stated by the checkpoint: see {where}"
-
-
-def _entry(path: Path) -> dict[str, Any]:
-    entry: dict[str, Any] = {"path": path.name, "sha256": _sha256(path)}
-    data = path.with_name(path.name + ".data")
-    if data.is_file():
-        entry["data"] = {"path": data.name, "sha256": _sha256(data)}
-    return entry
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _replace(scratch: Path, directory: Path) -> None:
-    """Put scratch in directory's place; a directory that is in the way steps aside first."""
-    if directory.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{directory.name}-old-", dir=directory.parent))
-        os.replace(directory, old / "model")
-        os.replace(scratch, directory)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.replace(scratch, directory)
 
 
 def _first_line(error: Exception) -> str:

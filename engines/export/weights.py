@@ -1,4 +1,4 @@
-"""Find the weights of a named open_clip model: a cache, a local file, or the hub, within seconds.
+"""Find the weights of a named model: a cache, a local file, or the hub, within seconds.
 
 The hub's client retries for most of a minute per file before it says that there is no network, so
 this module asks once, shortly, before it lets that client start. It loads nothing.
@@ -19,7 +19,7 @@ from typing import Any
 from engines.export.openclip_import import import_extra, import_open_clip
 from reelsight.errors import ModelError
 
-__all__ = ["Source", "fetch", "parse"]
+__all__ = ["Source", "fetch", "missing_checkpoint", "parse", "unknown_architecture"]
 
 _PROBE_SECONDS = 5.0
 _OFFLINE_HINT = (
@@ -34,10 +34,11 @@ class Source:
 
     Attributes:
         name: The name as it was asked for.
-        architecture: open_clip's name of it, or `local-dir:PATH`.
+        architecture: The library's name of it, or `local-dir:PATH`.
         tag: A pretrained tag, or None.
         checkpoint: A local weights file, or None.
-        settings: open_clip's record of the tag (mean, std, resize mode, quick_gelu, hub id).
+        settings: The library's record of the tag: where it is (`hf_hub` or `url`), and what
+            open_clip says beside (mean, std, resize mode, quick_gelu).
     """
 
     name: str
@@ -61,17 +62,17 @@ def parse(name: str) -> Source:
     if name.startswith("local-dir:"):
         directory = Path(name.removeprefix("local-dir:"))
         if not (directory / "open_clip_config.json").is_file():
-            raise _missing(directory / "open_clip_config.json")
+            raise missing_checkpoint(directory / "open_clip_config.json")
         return Source(name, name, None, None, {})
     architecture, _, rest = name.partition("/")
     if architecture not in open_clip.list_models():
-        raise _unknown_architecture(architecture, open_clip.list_models())
+        raise unknown_architecture("open_clip", architecture, open_clip.list_models())
     if not rest:
         return Source(name, architecture, None, None, {})
     if rest.startswith(("/", "./", "../", "~")):
         checkpoint = Path(rest).expanduser()
         if not checkpoint.is_file():
-            raise _missing(checkpoint)
+            raise missing_checkpoint(checkpoint)
         return Source(name, architecture, None, checkpoint, {})
     settings = open_clip.get_pretrained_cfg(architecture, rest)
     if not settings:
@@ -164,19 +165,21 @@ def _unreachable(source: Source) -> ModelError:
     )
 
 
-def _unknown_architecture(architecture: str, known: list[str]) -> ModelError:
+def unknown_architecture(library: str, architecture: str, known: list[str]) -> ModelError:
+    """The refusal of a name, with the names that are like it."""
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(architecture.lower(), by_lower, n=5, cutoff=0.5)
     names = ", ".join(by_lower[name] for name in close)
     return ModelError(
-        f"open_clip knows no architecture {architecture!r}."
+        f"{library} knows no architecture {architecture!r}."
         + (f" Close names: {names}." if names else ""),
         code="model.unknown_architecture",
-        hint="Write ARCHITECTURE/TAG, such as ViT-B-32/laion2b_s34b_b79k.",
+        hint="Write ARCHITECTURE/TAG, such as ViT-B-32/laion2b_s34b_b79k or timm/resnet50/a1_in1k.",
     )
 
 
-def _missing(path: Path) -> ModelError:
+def missing_checkpoint(path: Path) -> ModelError:
+    """The refusal of a path without a file."""
     return ModelError(
         f"there is no file {path}.",
         code="model.checkpoint_missing",

@@ -37,6 +37,17 @@ class PrecisionPlan:
         """Whether activation ranges must be measured first."""
         return self.quantised is not None
 
+    @property
+    def runs_on(self) -> Literal["any", "cpu", "gpu"]:
+        """Where the derived file runs at speed, if at all.
+
+        ONNX Runtime's CPU kernels have no BF16, compute FP16 in FP32, and fuse only the CPU's own
+        form of INT8, which TensorRT refuses.
+        """
+        if self.floats == "fp32":
+            return "any" if self.quantised is None else "cpu"
+        return "gpu"
+
 
 # What stays unquantised beside INT8 or FP8 must be FP16 on a GPU: in FP32 it costs more than the
 # quantised part saves. On a CPU FP16 is emulated, so the CPU's INT8 leaves the rest in FP32.

@@ -1,8 +1,9 @@
-"""ONNX Runtime on the CPU: the engine that runs everywhere, and the text tower beside it."""
+"""ONNX Runtime: the engine that runs everywhere, on the CPU, and the text tower beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,9 @@ from reelsight.errors import EngineError, ModelError
 from reelsight.nouns.engine_spec import EngineSpec
 from reelsight.nouns.model import Model
 
-__all__ = ["OrtCpuEngine", "OrtTextTower", "ort_cpu_spec"]
+__all__ = ["OrtCpuEngine", "OrtEngine", "OrtTextTower", "ort_cpu_spec"]
+
+_CPU_PROVIDER = "CPUExecutionProvider"
 
 # onnxruntime raises classes of its C extension that share no public base but Exception.
 _ORT_ERRORS = tuple(
@@ -38,26 +41,28 @@ def ort_cpu_spec(model: Model, buckets: tuple[int, ...]) -> EngineSpec:
     )
 
 
-class OrtCpuEngine:
-    """An image tower on the CPU.
+class OrtEngine:
+    """An image tower in ONNX Runtime, on any of its providers.
 
     Args:
-        model: The model whose image tower is run.
-        buckets: Batch sizes that are accepted.
+        spec: What the file is; who opens it has verified that.
+        path: The ONNX file.
         threads: Intra-op threads. One is the best use of a core; threads never spin, so engines
             that share a machine with decoders do not burn the decoders' cores while idle.
+        provider: Of ONNX Runtime.
 
     Raises:
-        EngineError: The file cannot be loaded or has another shape than the model says.
-        ModelError: The file is not the one that the model's hash speaks of.
+        EngineError: The file cannot be loaded, has another shape than the spec says, or the
+            provider does not start.
     """
 
-    def __init__(self, model: Model, *, buckets: tuple[int, ...], threads: int = 1) -> None:
-        model.verify("image")
-        self._spec = ort_cpu_spec(model, buckets)
-        self._session = _open(str(model.image), threads)
-        size = model.geometry.size
-        _require(self._session, "frames", "tensor(uint8)", [size, size, 3], str(model.image))
+    def __init__(
+        self, spec: EngineSpec, path: Path, *, threads: int = 1, provider: str = _CPU_PROVIDER
+    ) -> None:
+        self._spec = spec
+        self._session = _open(str(path), threads, provider)
+        size = spec.geometry.size
+        _require(self._session, "frames", "tensor(uint8)", [size, size, 3], str(path))
 
     @property
     def spec(self) -> EngineSpec:
@@ -86,6 +91,24 @@ class OrtCpuEngine:
 
     def close(self) -> None:
         """The session's memory goes with the last reference to it."""
+
+
+class OrtCpuEngine(OrtEngine):
+    """The FP32 master of a model on the CPU.
+
+    Args:
+        model: The model whose image tower is run.
+        buckets: Batch sizes that are accepted.
+        threads: Intra-op threads.
+
+    Raises:
+        EngineError: The file cannot be loaded or has another shape than the model says.
+        ModelError: The file is not the one that the model's hash speaks of.
+    """
+
+    def __init__(self, model: Model, *, buckets: tuple[int, ...], threads: int = 1) -> None:
+        model.verify("image")
+        super().__init__(ort_cpu_spec(model, buckets), model.image, threads=threads)
 
 
 class OrtTextTower:
@@ -131,19 +154,30 @@ class OrtTextTower:
         return np.concatenate(rows).astype(np.float32)
 
 
-def _open(path: str, threads: int) -> ort.InferenceSession:
+def _open(path: str, threads: int, provider: str = _CPU_PROVIDER) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if provider not in ort.get_available_providers():
+        raise EngineError(
+            f"this onnxruntime {ort.__version__} has no {provider}", code="engine.unavailable"
+        )
     try:
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(path, options, providers=[provider])
     except _ORT_ERRORS as error:
         raise EngineError(
             f"onnxruntime cannot load {path}: {error}",
             code="engine.unloadable",
             hint="Check the model with `reelsight models --verify`.",
         ) from error
+    # onnxruntime only logs that a provider does not start, and goes on with the CPU.
+    if session.get_providers()[0] != provider:
+        raise EngineError(
+            f"{provider} did not start, onnxruntime took {session.get_providers()}",
+            code="engine.unavailable",
+        )
+    return session
 
 
 def _require(

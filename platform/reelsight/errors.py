@@ -18,6 +18,7 @@ __all__ = [
     "MediaError",
     "ModelError",
     "Overloaded",
+    "PackageError",
     "QueryError",
     "ReelsightError",
     "RunError",
@@ -136,6 +137,15 @@ class Overloaded(EngineError):
     http_status = 503
     retryable = True
     hint = "Try again later, or add engines."
+
+
+class PackageError(EngineError):
+    """An engine package is damaged, foreign, unsigned, ungated, or was stopped by the gate."""
+
+    code = "package.unusable"
+    stage = "package"
+    http_status = 400
+    hint = "See `reelsight engine list`; build it again with `reelsight engine build`."
 
 
 class BankError(ReelsightError):

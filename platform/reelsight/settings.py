@@ -48,13 +48,35 @@ class EngineSettings(_Strict):
     """How a model runs.
 
     Attributes:
-        backend: `onnxruntime-cpu`, or `fake` (deterministic, needs no model).
+        backend: `onnxruntime-cpu`; `auto` for the best that has a package here; the backend of a
+            package by name; or `fake` (deterministic, needs no model).
+        precision: `fp32`; another plan, which needs a package; or `auto` for the best package. The
+            FP32 master on `onnxruntime-cpu` needs none.
+        registry: Where packages are: a directory or `s3://bucket/prefix`; None for `engines` below
+            data_dir.
+        require_signature: Refuse packages that no trusted key signed. Without it whoever can write
+            to the registry can run code here: set it wherever the registry is shared.
+        trusted_keys: Public keys, `ed25519:BASE64`, of whoever may build packages.
         threads: Intra-op threads of one engine.
         buckets: Batch sizes, ascending; what is smaller is padded.
         max_queued_frames: Bound of an engine's queue.
     """
 
-    backend: Literal["onnxruntime-cpu", "fake"] = "onnxruntime-cpu"
+    backend: Literal[
+        "auto",
+        "onnxruntime-cpu",
+        "onnxruntime-cuda",
+        "aotinductor",
+        "tensorrt",
+        "tensorrt-rtx",
+        "fake",
+    ] = "onnxruntime-cpu"
+    precision: Literal[
+        "auto", "fp32", "fp16", "fp16-norms32", "bf16", "int8", "int8-fp32", "fp8"
+    ] = "fp32"
+    registry: str | None = None
+    require_signature: bool = False
+    trusted_keys: tuple[str, ...] = ()
     threads: int = Field(default=1, ge=1)
     buckets: tuple[int, ...] = (4, 8, 16, 32)
     max_queued_frames: int = Field(default=2048, ge=1)
@@ -90,8 +112,8 @@ class Settings(BaseSettings):
     Attributes:
         model: A catalogue name, a model directory, or `ARCHITECTURE/PRETRAINED` of open_clip.
         bank: A bank's name or file; None takes the bank that came with the model.
-        data_dir: Where built banks are kept.
-        cache_dir: Where exported models are kept.
+        data_dir: Where built banks are kept, and engine packages unless engine.registry says else.
+        cache_dir: Where exported models and copies of packages are kept; on a disk of the node.
     """
 
     model_config = SettingsConfigDict(
@@ -139,6 +161,16 @@ class Settings(BaseSettings):
     def banks_dir(self) -> Path:
         """Where `reelsight bank build` puts banks."""
         return self.data_dir / "banks"
+
+    @property
+    def registry(self) -> str:
+        """Where engine packages are published and found."""
+        return self.engine.registry or str(self.data_dir / "engines")
+
+    @property
+    def packages_dir(self) -> Path:
+        """Where this node keeps the packages that it copied from a registry."""
+        return self.cache_dir / "engines"
 
 
 def _nested(flags: Mapping[str, Any]) -> dict[str, Any]:

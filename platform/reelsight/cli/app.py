@@ -8,7 +8,7 @@ import typer
 
 import reelsight
 from jobs.backfill import command as backfill
-from reelsight.cli import bank, doctor, models, query, samples, tag
+from reelsight.cli import bank, doctor, engine, models, query, samples, tag
 from reelsight.cli.console import run_app
 
 __all__ = ["app", "main"]
@@ -23,6 +23,7 @@ app.command(name="tag")(tag.command)
 app.command(name="backfill")(backfill)
 app.command(name="query")(query.command)
 app.add_typer(bank.app, name="bank")
+app.add_typer(engine.app, name="engine")
 app.command(name="models")(models.command)
 app.command(name="samples")(samples.samples)
 app.command(name="manifest")(samples.manifest)

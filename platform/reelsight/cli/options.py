@@ -22,6 +22,7 @@ __all__ = [
     "ModelOption",
     "OutputOption",
     "SetOption",
+    "assignment",
     "load",
 ]
 
@@ -71,7 +72,7 @@ def load(
     """
     if fps is not None and frames is not None:
         raise ConfigError("--fps and --frames exclude each other", code="config.conflict")
-    flags: dict[str, Any] = dict(_assignment(text) for text in assignments or [])
+    flags: dict[str, Any] = dict(assignment(text) for text in assignments or [])
     flags |= {"model": model, "bank": bank, "engine.backend": engine}
     if fps is not None:
         flags |= {"media.sampling.policy": "rate", "media.sampling.rate": fps}
@@ -80,11 +81,16 @@ def load(
     return Settings.load(config, flags)
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def assignment(text: str) -> tuple[str, Any]:
+    """NAME=VALUE, the value read as YAML.
+
+    Raises:
+        ConfigError: It is not.
+    """
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise ConfigError(f"--set takes NAME=VALUE, got {text!r}")
+        raise ConfigError(f"NAME=VALUE is wanted, got {text!r}")
     try:
         return name, yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {name}: {value!r} is not YAML") from error
+        raise ConfigError(f"{name}: {value!r} is not YAML") from error

@@ -72,7 +72,7 @@ class PipelinedEngine(Engine, Protocol):
         """Batches that can be in flight at a time, 2 or more."""
 
     def submit(self, pixels: npt.NDArray[np.uint8]) -> Ticket:
-        """Start a batch; `run` is submit(pixels).result().
+        """Start a batch; `run` starts one and waits for it.
 
         Args:
             pixels: As for run. Copied before this returns: the caller may overwrite it at once.

@@ -66,6 +66,7 @@ def _parse(text: str, matrix: npt.NDArray[np.float32], path: Path) -> LabelBank:
                 prompts=tuple(item["prompts"]),
                 threshold=float(item["threshold"]),
                 aliases={lang: tuple(names) for lang, names in item["aliases"].items()},
+                critical=bool(item.get("critical", False)),
             )
             for item in document["labels"]
         )

@@ -43,6 +43,7 @@ def build_bank(
             prompts=item.phrases,
             threshold=default_threshold if item.threshold is None else item.threshold,
             aliases=item.aliases,
+            critical=item.critical,
         )
         for item in definition.labels
     )

@@ -34,12 +34,14 @@ class LabelDefinition(_Strict):
         prompts: Phrases; the name itself, with spaces, when none are given.
         threshold: Cosine threshold in (-1, 1); the model's default when absent.
         aliases: Names for people, by language.
+        critical: Engines of lower precision may hardly ever decide it otherwise.
     """
 
     name: Phrase
     prompts: tuple[Phrase, ...] = ()
     threshold: float | None = Field(default=None, gt=-1, lt=1)
     aliases: dict[str, tuple[Phrase, ...]] = {}
+    critical: bool = False
 
     @property
     def phrases(self) -> tuple[str, ...]:
@@ -90,5 +92,6 @@ class BankDefinition(_Strict):
             raise BankError(
                 f"{path}: {where}",
                 code="bank.definition",
-                hint="A definition has name, and labels with name, prompts, threshold, aliases.",
+                hint="A definition has name, and labels with name, prompts, threshold, aliases,"
+                " critical.",
             ) from error

@@ -31,12 +31,14 @@ class Label:
         prompts: Phrases whose embeddings are averaged into the label's vector.
         threshold: Cosine at and above which a frame shows the label.
         aliases: Names for people, by language (`en`, `zh`).
+        critical: Whether an engine of lower precision may hardly ever decide it otherwise.
     """
 
     name: str
     prompts: tuple[str, ...]
     threshold: float
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    critical: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +112,14 @@ class LabelBank:
             "model": self.model,
             "model_hash": self.model_hash,
             "logit_scale": self.logit_scale,
-            "labels": [asdict(label) for label in self.labels],
+            "labels": [_document(label) for label in self.labels],
         }
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _document(label: Label) -> dict[str, Any]:
+    """A label's fields; `critical` only where it is, so that banks without it keep their ids."""
+    fields = asdict(label)
+    if not label.critical:
+        del fields["critical"]
+    return fields

@@ -1,8 +1,9 @@
-"""Model: a pair of towers on disk, described by model.json.
+"""Model: the towers of a model on disk, described by model.json.
 
-A model directory holds model.json, the image tower, the text tower and the tokenizer. The model's
-hash covers all of them and everything in model.json that changes an answer, so a bank or an
-engine bound to a hash is bound to the bytes.
+A model directory holds model.json and the image tower; a model that reads text also holds the text
+tower and the tokenizer. A tower of 2 GB and more keeps its weights in a second file. The model's
+hash covers all of them and everything in model.json that changes an answer, so a bank or an engine
+bound to a hash is bound to the bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from reelsight.nouns.engine_spec import Geometry
 __all__ = ["MODEL_FORMAT", "Model"]
 
 MODEL_FORMAT = 1
+_KINDS = ("image", "text", "tokenizer")
 _NOT_HASHED = ("name", "licence", "default_threshold")
 
 
@@ -31,13 +33,15 @@ class Model:
         directory: Where its files are.
         geometry: What the image tower takes.
         dim: Length of an embedding.
-        context_length: Tokens of the text tower's input.
+        context_length: Tokens of the text tower's input; 0 without a text tower.
         logit_scale: Scale of the cosine in the model's loss.
         default_threshold: Cosine threshold of a label that names none.
         licence: SPDX identifier or a sentence.
         hash: sha256 (hex) over the files' hashes and the fields that change an answer.
-        image, text, tokenizer: Absolute paths of the files.
-        sha256: What each of them, by kind, must hash to.
+        image: Absolute path of the image tower.
+        sha256: What each file, by kind (`image`, `text`, `tokenizer`), must hash to.
+        words: Absolute paths of the text tower and the tokenizer; None for an image-only model.
+        data: Weights beside a tower, by the tower's kind: absolute path and what it must hash to.
     """
 
     name: str
@@ -50,9 +54,36 @@ class Model:
     licence: str
     hash: str
     image: Path
-    text: Path
-    tokenizer: Path
     sha256: tuple[tuple[str, str], ...]
+    words: tuple[Path, Path] | None
+    data: tuple[tuple[str, Path, str], ...] = ()
+
+    @property
+    def text(self) -> Path:
+        """Absolute path of the text tower.
+
+        Raises:
+            ModelError: `model.no_text_tower`: the model is image-only.
+        """
+        return self._words()[0]
+
+    @property
+    def tokenizer(self) -> Path:
+        """Absolute path of the tokenizer.
+
+        Raises:
+            ModelError: `model.no_text_tower`: the model is image-only.
+        """
+        return self._words()[1]
+
+    def _words(self) -> tuple[Path, Path]:
+        if self.words is None:
+            raise ModelError(
+                f"{self.name} has an image tower alone: it cannot embed text",
+                code="model.no_text_tower",
+                hint="Label banks need a two-tower model, such as the shipped one or ViT-B-32/TAG.",
+            )
+        return self.words
 
     @classmethod
     def load(cls, directory: Path) -> Model:
@@ -67,26 +98,35 @@ class Model:
             document = json.loads(path.read_text(encoding="utf-8"))
             if document["format"] != MODEL_FORMAT:
                 raise ModelError(f"{path} has format {document['format']}, expected {MODEL_FORMAT}")
-            files = {kind: document["files"][kind] for kind in ("image", "text", "tokenizer")}
-            paths = {kind: directory / item["path"] for kind, item in files.items()}
+            files = document["files"]
+            # Both or neither: a text tower without its tokenizer reads nothing.
+            kinds = _KINDS if "text" in files or "tokenizer" in files else _KINDS[:1]
+            paths = {kind: directory / files[kind]["path"] for kind in kinds}
+            data = tuple(
+                (kind, directory / files[kind]["data"]["path"], str(files[kind]["data"]["sha256"]))
+                for kind in kinds
+                if "data" in files[kind]
+            )
             model = cls(
                 name=str(document["name"]),
                 directory=directory,
                 geometry=Geometry(**document["geometry"]),
                 dim=int(document["dim"]),
-                context_length=int(document["context_length"]),
+                context_length=int(document["context_length"]) if len(kinds) > 1 else 0,
                 logit_scale=float(document["logit_scale"]),
                 default_threshold=float(document["default_threshold"]),
                 licence=str(document["licence"]),
                 hash=_hash(document),
-                sha256=tuple(sorted((kind, str(item["sha256"])) for kind, item in files.items())),
-                **paths,
+                image=paths["image"],
+                sha256=tuple(sorted((kind, str(files[kind]["sha256"])) for kind in kinds)),
+                words=(paths["text"], paths["tokenizer"]) if len(kinds) > 1 else None,
+                data=data,
             )
         except OSError as error:
             raise ModelError(f"no model at {directory}: {error}", code="model.missing") from error
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path} is malformed: {error!r}") from error
-        for file in paths.values():
+        for file in (*paths.values(), *(path for _, path, _ in data)):
             if not file.is_file():
                 raise ModelError(f"{model.name} lacks {file}", code="model.missing")
         return model
@@ -95,19 +135,28 @@ class Model:
         """Hash files, read whole, and compare: whoever opens a file verifies it first.
 
         Args:
-            kinds: Of `image`, `text`, `tokenizer`; all of them when none is named.
+            kinds: Of `image`, `text`, `tokenizer`; all that the model has when none is named.
 
         Raises:
-            ModelError: A file is not the one that model.json, and so the model's hash, speaks of.
+            ModelError: A file is not the one that model.json, and so the model's hash, speaks of;
+                or `model.no_text_tower`.
         """
-        paths = {"image": self.image, "text": self.text, "tokenizer": self.tokenizer}
-        for kind, expected in self.sha256:
-            if (not kinds or kind in kinds) and _sha256(paths[kind]) != expected:
-                raise ModelError(
-                    f"{paths[kind]} does not match the hash in model.json",
-                    code="model.damaged",
-                    hint="Install or export the model again.",
-                )
+        wanted = kinds or tuple(kind for kind, _ in self.sha256)
+        expected = dict(self.sha256)
+        for kind in wanted:
+            path = self.image if kind == "image" else self._words()[kind == "tokenizer"]
+            self._compare(path, expected[kind])
+        for kind, path, digest in self.data:
+            if kind in wanted:
+                self._compare(path, digest)
+
+    def _compare(self, path: Path, expected: str) -> None:
+        if _sha256(path) != expected:
+            raise ModelError(
+                f"{path} does not match the hash in model.json",
+                code="model.damaged",
+                hint="Install or export the model again.",
+            )
 
 
 def _hash(document: dict[str, Any]) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from engines.export.openclip import export_image_tower, export_text_tower
-from engines.export.parity import FP32_MASTER, Parity, centred_cosine, image_parity, text_parity
+from engines.export.parity import FP32_MASTER, Parity, image_parity, text_parity
+from engines.gate.measures import centred_cosine
 from reelsight.errors import ModelError
 from reelsight.nouns.engine_spec import Geometry
 

@@ -1,0 +1,1 @@
+"""Engine packages: built once, gated, signed, stored, found again, and verified before use."""

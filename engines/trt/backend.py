@@ -1,0 +1,193 @@
+"""TensorRT as a Backend: what it says of this machine, how it builds, and what it opens.
+
+Nothing of the library is touched before a driver answered where a GPU is needed, because NVIDIA's
+runtime crashes without one. Registries, signatures and the gate are not known here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from engines.backend import Artifact, Availability, BuildRequest, BuildWatch, Target
+from engines.cuda.device import CudaDevice
+from engines.cuda.pycuda_device import PycudaDevice
+from engines.trt.builder import PLAN, build_plan
+from engines.trt.flavour import Flavour
+from engines.trt.library import Library
+from engines.trt.options import BuildOptions
+from engines.trt.runtime import TrtEngine
+from reelsight.errors import EngineError
+from reelsight.nouns.engine_spec import EngineSpec
+from reelsight.nouns.model import Model
+
+__all__ = ["TensorRtBackend"]
+
+# Ada's tensor cores are the first that know it; TensorRT refuses it before in words of its own.
+_FP8_FROM = 8.9
+
+
+class TensorRtBackend:
+    """One flavour of TensorRT.
+
+    Args:
+        flavour: TENSORRT or TENSORRT_RTX.
+        cache_dir: Where TensorRT-RTX keeps what it compiles for this GPU; None to keep nothing.
+        open_device: Opens the GPU that engines run on.
+    """
+
+    def __init__(
+        self,
+        flavour: Flavour,
+        *,
+        cache_dir: Path | None = None,
+        open_device: Callable[[], CudaDevice] = PycudaDevice,
+    ) -> None:
+        self._flavour = flavour
+        self._cache_dir = cache_dir
+        self._open_device = open_device
+
+    @property
+    def name(self) -> str:
+        return self._flavour.name
+
+    @property
+    def precisions(self) -> frozenset[str]:
+        return frozenset({"fp32", "fp16", "fp16-norms32", "bf16", "int8", "fp8"})
+
+    def probe(self) -> Availability:
+        version = ""
+        try:
+            lib = self._flavour.load()
+            version = lib.__version__
+            name, sm = self._gpu()
+            self._buildable(lib, sm)
+        except EngineError as error:
+            return Availability(usable=False, reason=error.message, version=version, target=None)
+        lock = self._flavour.library_lock(version, version_compatible=False)
+        return Availability(
+            usable=True, reason="", version=version, target=self._flavour.target(sm, name, lock)
+        )
+
+    def build(self, request: BuildRequest, directory: Path, watch: BuildWatch) -> Artifact:
+        lib = self._flavour.load()
+        options = BuildOptions.read(request.options, self._flavour)
+        if request.plan.name not in self.precisions:
+            raise EngineError(
+                f"{self._flavour.title} does not run {request.plan.name}; it runs "
+                f"{', '.join(sorted(self.precisions))}",
+                code="engine.precision",
+            )
+        begun = time.monotonic()
+        with contextlib.ExitStack() as gpu:
+            if options.sm is None:
+                device = self._open_device()
+                gpu.callback(device.close)
+                gpu.enter_context(device.current())
+                name, sm = device.name, device.sm
+            else:
+                name, sm = "", options.sm
+            self._buildable(lib, sm)
+            if request.plan.quantised == "fp8" and float(sm) < _FP8_FROM:
+                raise EngineError(
+                    f"fp8 needs compute capability {_FP8_FROM} or newer, and this is for {sm}",
+                    code="engine.precision",
+                    hint="Build int8 or fp16 for this GPU.",
+                )
+            plan = directory / PLAN
+            details = build_plan(self._flavour, lib, request, options, sm, plan, watch)
+        seconds = time.monotonic() - begun
+        details["options"] = {key: str(value) for key, value in sorted(request.options.items())}
+        return Artifact(
+            spec=EngineSpec(
+                model=request.model.name,
+                model_hash=request.model.hash,
+                backend=self.name,
+                backend_version=lib.__version__,
+                precision=request.plan.name,
+                onnx_sha256=request.source_sha256,
+                geometry=request.model.geometry,
+                dim=request.model.dim,
+                buckets=request.buckets,
+            ),
+            target=self._target(options, sm, name, lib.__version__),
+            files=(PLAN,),
+            seconds=seconds,
+            details=details,
+        )
+
+    def refusal(self, spec: EngineSpec, target: Target) -> str | None:
+        if spec.backend != self.name:
+            return f"it is an engine of {spec.backend}, not of {self.name}"
+        here = (sys.platform, platform.machine())
+        if (target.os, target.arch) != here:
+            return f"it is for {target.os} on {target.arch}, and this is {here[0]} on {here[1]}"
+        available = self.probe()
+        if available.target is None:
+            return available.reason
+        wanted = target.libraries.get(self._flavour.module, "")
+        if not _version_fits(wanted, available.version):
+            return f"it needs {self._flavour.title} {wanted}, and {available.version} is installed"
+        mine = available.target
+        if not _sm_fits(target.sm or "", mine.sm or ""):
+            return f"it is for GPUs of SM {target.sm}, and {mine.gpu} is SM {mine.sm}"
+        if target.gpu is not None and target.gpu != mine.gpu:
+            return f"it was tuned on {target.gpu} for no other GPU, and this is {mine.gpu}"
+        return None
+
+    def open(self, spec: EngineSpec, directory: Path, model: Model, *, threads: int) -> TrtEngine:
+        if spec.model_hash != model.hash:
+            raise EngineError(
+                f"the engine is of model {spec.model_hash[:12]}, not of {model.hash[:12]}",
+                code="engine.unloadable",
+            )
+        lib = self._flavour.load()
+        device = self._open_device()
+        jit = None
+        if self._cache_dir is not None:
+            jit = self._cache_dir / "compiled" / f"{spec.hash}-sm{device.sm}.bin"
+        return TrtEngine(self._flavour, lib, spec, directory / PLAN, device, jit_cache=jit)
+
+    def _gpu(self) -> tuple[str, str]:
+        device = self._open_device()
+        try:
+            return device.name, device.sm
+        finally:
+            device.close()
+
+    def _buildable(self, lib: Library, sm: str) -> None:
+        if not self._flavour.built_for(lib, (sm,)):
+            raise EngineError(
+                f"{self._flavour.title} {lib.__version__} is for compute capabilities "
+                f"{self._flavour.supported(lib)}, and not for {sm}",
+                code="engine.unsupported_gpu",
+                hint="Use another backend on this GPU: onnxruntime-cuda or aotinductor.",
+            )
+
+    def _target(self, options: BuildOptions, sm: str, name: str, version: str) -> Target:
+        if options.hardware == "ampere-and-newer":
+            sm = "8.0+"
+        tuned = not self._flavour.cross_build and options.hardware == "this-gpu"
+        lock = self._flavour.library_lock(version, options.version_compatible)
+        return self._flavour.target(sm, name if tuned else None, lock)
+
+
+def _version_fits(wanted: str, installed: str) -> bool:
+    """`11.4.0.106` is that version; `11.4.0.106+` that or a later one of the same major version."""
+    if not wanted.endswith("+"):
+        return wanted == installed
+    needed, have = (
+        [int(part) for part in version.split(".")] for version in (wanted[:-1], installed)
+    )
+    return needed[0] == have[0] and have >= needed
+
+
+def _sm_fits(wanted: str, here: str) -> bool:
+    """`8.9` is that compute capability; `8.0+` that or a higher one."""
+    if not wanted.endswith("+"):
+        return wanted == here
+    return float(here) >= float(wanted[:-1])

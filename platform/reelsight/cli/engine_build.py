@@ -1,0 +1,378 @@
+"""`reelsight engine build`, `prebuild` and `gate`: what needs frames, a bank and time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from reelsight.cli import options
+from reelsight.cli.console import is_terminal, print_json
+from reelsight.cli.engine_words import show_built
+from reelsight.errors import ConfigError
+from reelsight.settings import Settings
+
+if TYPE_CHECKING:
+    from engines.backend import Backend, BuildWatch
+    from engines.gate.ladder import BuildOrder
+    from engines.package.manifest import PackageManifest
+    from engines.precision.calibration import Calibration
+    from engines.precision.plan import PrecisionPlan
+    from reelsight.cli.engine_frames import JudgingFrames
+    from reelsight.engine.protocol import Engine
+    from reelsight.nouns.label_bank import LabelBank
+    from reelsight.nouns.model import Model
+
+__all__ = ["build", "gate", "load", "prebuild"]
+
+RegistryOption = Annotated[
+    str | None,
+    typer.Option("--registry", help="Directory or s3:// of packages; engine.registry by default."),
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option("--precision", help="fp32, fp16, fp16-norms32, bf16, int8, int8-fp32 or fp8."),
+]
+BackendOption = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        help="onnxruntime-cpu, onnxruntime-cuda, aotinductor, tensorrt or tensorrt-rtx.",
+    ),
+]
+FramesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--frames",
+        help="Directory or manifest of clips, or a frame set; for reelsight-mini alone the "
+        "sample generator's scenes by default.",
+    ),
+]
+CountOption = Annotated[
+    int, typer.Option("--count", min=16, help="Clean frames to take from the clips.")
+]
+MethodOption = Annotated[str, typer.Option("--calibration", help="minmax, entropy or percentile.")]
+SignOption = Annotated[
+    Path | None, typer.Option("--sign-with", help="File of a private key; see keygen.")
+]
+BackendOptions = Annotated[
+    list[str] | None,
+    typer.Option("--option", help="One of the backend's own, e.g. optimization_level=5."),
+]
+FallbackOption = Annotated[
+    bool,
+    typer.Option(
+        "--fallback/--no-fallback", help="Go down to a higher precision when the gate says no."
+    ),
+]
+RebuildOption = Annotated[
+    bool, typer.Option("--rebuild", help="Build again what this node has built before.")
+]
+BenchOption = Annotated[
+    float, typer.Option("--bench-seconds", min=0.0, help="Of each measurement; 0 for none.")
+]
+_SEED = 20260101
+
+
+def build(
+    precision: PrecisionOption,
+    backend: BackendOption = "onnxruntime-cpu",
+    frames: FramesOption = None,
+    count: CountOption = 600,
+    calibration: MethodOption = "entropy",
+    fallback: FallbackOption = True,
+    rebuild: RebuildOption = False,
+    bench_s: BenchOption = 1.0,
+    sign_with: SignOption = None,
+    option: BackendOptions = None,
+    model: options.ModelOption = None,
+    bank: options.BankOption = None,
+    registry: RegistryOption = None,
+    config: options.ConfigOption = None,
+    json_: options.JsonOption = False,
+) -> None:
+    """Build a package, put it through the gate, and publish it; exits with 1 when it fails.
+
+    Workers of one node that ask for the same build at a time wait for the one that builds.
+    """
+    from engines.catalog import registry_of
+    from engines.gate.ladder import BuildOrder
+    from engines.package.backends import backend_named
+    from engines.package.directory import open_package
+    from engines.package.signing import Trust
+    from engines.precision.plan import plan_named
+
+    settings = load(config, model=model, bank=bank, registry=registry)
+    place, key = registry_of(settings), _signing_key(sign_with)
+    builder, plan = backend_named(backend), plan_named(precision)
+    master, used_bank = _master(settings)
+    judging = _frames(settings, master, frames, count)
+    watch = _watch()
+    order = BuildOrder(
+        model=master,
+        precision=plan.name,
+        backend=builder,
+        buckets=settings.engine.buckets,
+        frames=judging.gate,
+        bank=used_bank,
+        frames_words=judging.words,
+        calibration=_calibration(settings, master, plan, builder, judging, calibration, watch),
+        options=dict(options.assignment(text) for text in option or []),
+        fallback=fallback,
+        bench_s=bench_s or None,
+        threads=settings.engine.threads,
+    )
+    directory = _obtain(settings, order, watch, key, rebuild=rebuild)
+    package = open_package(directory, Trust())
+    manifest = package.manifest
+    published = place.push(package) if manifest.refusal is None else None
+    show_built(json_, place, manifest, directory, published)
+    if published is None:
+        raise typer.Exit(1)
+
+
+def prebuild(
+    precision: PrecisionOption,
+    target: Annotated[
+        list[str], typer.Option("--target", help="GPU type by compute capability, such as sm_89.")
+    ],
+    backend: BackendOption = "tensorrt-rtx",
+    frames: FramesOption = None,
+    count: CountOption = 600,
+    calibration: MethodOption = "entropy",
+    sign_with: SignOption = None,
+    model: options.ModelOption = None,
+    registry: RegistryOption = None,
+    config: options.ConfigOption = None,
+    json_: options.JsonOption = False,
+) -> None:
+    """Build packages for GPUs that are not here, and publish them ungated.
+
+    Nothing serves an ungated package: `reelsight engine gate` judges it on a machine that has the
+    GPU, and publishes it anew.
+    """
+    from engines.catalog import find_model, registry_of
+    from engines.gate.prebuilt import build_for, require_cross_builder
+    from engines.package.backends import backend_named
+    from engines.package.directory import open_package
+    from engines.package.signing import Trust
+    from engines.precision.plan import plan_named
+
+    settings = load(config, model=model, registry=registry)
+    place, key = registry_of(settings), _signing_key(sign_with)
+    builder, plan = backend_named(backend), plan_named(precision)
+    require_cross_builder(builder)
+    master = find_model(settings.model, settings.cache_dir)
+    watch = _watch()
+    ranges = None
+    if _needs_ranges(plan, builder):
+        judging = _frames(settings, master, frames, count)
+        ranges = _calibration(settings, master, plan, builder, judging, calibration, watch)
+    for sm in target:
+        with _scratch(settings) as scratch:
+            build_for(
+                builder,
+                sm.removeprefix("sm_"),
+                model=master,
+                precision=plan.name,
+                buckets=settings.engine.buckets,
+                calibration=ranges,
+                directory=scratch,
+                watch=watch,
+                signing_key=key,
+            )
+            path = place.push(open_package(scratch, Trust()), ungated=True)
+        facts = {"target": sm, "path": path, "registry": place.name, "gated": False}
+        if json_:
+            print_json(facts)
+        else:
+            typer.echo(f"{path} is in {place.name}, ungated")
+
+
+def gate(
+    package: Annotated[
+        str, typer.Argument(help="A package's path in the registry, or its directory.")
+    ],
+    frames: FramesOption = None,
+    count: CountOption = 600,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Publish it with this verdict, if it passed.")
+    ] = False,
+    sign_with: SignOption = None,
+    model: options.ModelOption = None,
+    bank: options.BankOption = None,
+    registry: RegistryOption = None,
+    config: options.ConfigOption = None,
+    json_: options.JsonOption = False,
+) -> None:
+    """Put a package through the gate on this machine; exits with 1 when it does not pass."""
+    from engines.catalog import registry_of
+    from engines.gate.prebuilt import judge_package
+    from engines.package.directory import open_package
+    from engines.package.signing import Trust
+    from reelsight.cli.engine import find_package
+
+    settings = load(config, model=model, bank=bank, registry=registry)
+    place, key = registry_of(settings), _signing_key(sign_with)
+    master, used_bank = _master(settings)
+    found = find_package(settings, package)
+    judging = _frames(settings, master, frames, count)
+    with _scratch(settings) as scratch:
+        manifest = _use_master(
+            settings,
+            lambda engine: judge_package(
+                found,
+                engine,
+                judging.gate,
+                used_bank,
+                model=master,
+                frames_words=judging.words,
+                directory=scratch,
+                threads=settings.engine.threads,
+                signing_key=key,
+            ),
+        )
+        published = None
+        if publish and manifest.refusal is None:
+            published = place.push(open_package(scratch, Trust()))
+    show_built(json_, place, manifest, None, published)
+    if manifest.refusal is not None:
+        raise typer.Exit(1)
+
+
+def load(
+    config: Path | None,
+    *,
+    model: str | None = None,
+    bank: str | None = None,
+    registry: str | None = None,
+) -> Settings:
+    """Settings of the engine commands.
+
+    Raises:
+        ConfigError: A value does not fit.
+    """
+    return Settings.load(config, {"model": model, "bank": bank, "engine.registry": registry})
+
+
+def _obtain(
+    settings: Settings, order: BuildOrder, watch: BuildWatch, key: bytes | None, *, rebuild: bool
+) -> Path:
+    """The built package's directory; built by this process, or by another one of this node."""
+    from engines.gate.ladder import build_gated
+    from engines.package.node_cache import NodeCache
+    from engines.package.signing import key_id
+
+    cache = NodeCache(settings.cache_dir / "engine-builds")
+    entry = order.key if key is None else f"{order.key}-{key_id(key)}"
+    if rebuild:
+        cache.discard(entry)
+    return cache.obtain(
+        entry,
+        lambda scratch: _use_master(
+            settings,
+            lambda engine: build_gated(order, engine, scratch, watch=watch, signing_key=key),
+        ),
+        on_wait=lambda pid: typer.echo(f"process {pid} builds it; waiting", err=True),
+    )
+
+
+def _master(settings: Settings) -> tuple[Model, LabelBank]:
+    """The model and the bank that its engines are judged by."""
+    from engines.catalog import find_model, master_recipe
+    from reelsight.labels import BankShelf, choose_bank
+
+    model = find_model(settings.model, settings.cache_dir)
+    recipe = master_recipe(settings, model)
+    return model, choose_bank(settings.bank, BankShelf(settings.banks_dir), recipe)
+
+
+def _use_master(settings: Settings, use: Callable[[Engine], PackageManifest]) -> PackageManifest:
+    """Open the FP32 master on the CPU, use it, close it."""
+    from engines.catalog import find_model, master_recipe
+
+    model = find_model(settings.model, settings.cache_dir)
+    engine = master_recipe(settings, model).open_engine()
+    try:
+        return use(engine)
+    finally:
+        engine.close()
+
+
+def _frames(settings: Settings, model: Model, source: Path | None, count: int) -> JudgingFrames:
+    from engines.catalog import EMBEDDED_MODEL
+    from reelsight.cli.engine_frames import collect_frames
+
+    if source is None and model.name != EMBEDDED_MODEL:
+        raise ConfigError(
+            f"{model.name} is judged on real frames; none were given",
+            code="config.frames",
+            hint="Name clips like those that will be tagged: --frames DIRECTORY or MANIFEST.",
+        )
+    limits = settings.media.limits
+    return collect_frames(source, model.geometry, limits, count=count, seed=_SEED)
+
+
+def _needs_ranges(plan: PrecisionPlan, builder: Backend) -> bool:
+    from engines.precision.plan import ladder
+
+    return any(
+        rung.name in builder.precisions and (rung.needs_calibration or rung.floats == "fp16")
+        for rung in ladder(plan.name)
+    )
+
+
+def _calibration(
+    settings: Settings,
+    model: Model,
+    plan: PrecisionPlan,
+    builder: Backend,
+    judging: JudgingFrames,
+    method: str,
+    watch: BuildWatch,
+) -> Calibration | None:
+    """Activation ranges, where a rung of the ladder can use them.
+
+    FP16 needs to know what overflows, which the plain ranges tell.
+    """
+    from engines.precision.calibration import calibrate
+
+    if not _needs_ranges(plan, builder):
+        return None
+    if not plan.needs_calibration:
+        method = "minmax"
+    cache = settings.cache_dir / "calibrations"
+    return calibrate(model.image, judging.calibration, cast(Any, method), cache, watch)
+
+
+def _signing_key(path: Path | None) -> bytes | None:
+    from engines.package.signing import key_id
+
+    if path is None:
+        return None
+    try:
+        key = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"no private key: {error}", code="config.key") from error
+    key_id(key)  # Said before anything is built.
+    return key
+
+
+def _watch() -> BuildWatch:
+    from engines.backend import BuildWatch
+
+    def say(phase: str, part: float) -> None:
+        typer.echo(f"\r{phase} {part:.0%}   ", nl=False, err=True)
+
+    return BuildWatch(say if is_terminal() else None)
+
+
+@contextmanager
+def _scratch(settings: Settings) -> Iterator[Path]:
+    settings.cache_dir.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".engine-", dir=settings.cache_dir) as name:
+        yield Path(name)
