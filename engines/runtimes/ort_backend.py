@@ -85,8 +85,9 @@ class OrtBackend:
                 code="engine.precision",
             )
         if request.options:
-            raise EngineError(
-                f"{self._name} has no options, got {sorted(request.options)}", code="engine.options"
+            raise ConfigError(
+                f"{self._name} has no options, got {sorted(request.options)}",
+                code="config.engine_option",
             )
         started = time.perf_counter()
         watch.progress("copy", 0.0)
