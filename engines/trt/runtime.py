@@ -157,19 +157,20 @@ class TrtEngine:
         ring, self._ring = self._ring, None
         lanes, self._lanes = self._lanes, {}
         plan, self._plan = self._plan, None
-        try:
-            with self._device.current():
-                if ring is not None:
-                    ring.drain()
-                for lane in lanes.values():
-                    lane.close()
-                self._keep_compiled()
-                if plan is not None:
-                    plan.close()
-                if ring is not None:
-                    ring.close()
-        finally:
-            self._device.close()
+        # The last first; a step that fails, as all do on a GPU that fell over, keeps none from
+        # being tried.
+        with contextlib.ExitStack() as steps:
+            steps.callback(self._device.close)
+            steps.enter_context(self._device.current())
+            if ring is not None:
+                steps.callback(ring.close)
+            if plan is not None:
+                steps.callback(plan.close)
+            steps.callback(self._keep_compiled)
+            for lane in lanes.values():
+                steps.callback(lane.close)
+            if ring is not None:
+                steps.callback(ring.drain)
 
     def collect(self, slot: Slot, rows: int) -> npt.NDArray[np.float32]:
         """Wait for a batch and free its slot."""

@@ -31,7 +31,6 @@ def test_every_plan_is_built_for_every_capability(
     model_named: Callable[[str], Model],
     request_for: Callable[..., BuildRequest],
     tmp_path: Path,
-    record_property: Callable[[str, object], None],
 ) -> None:
     model = model_named(name)
     request = request_for(model, precision, (1, 8), sm=sm)
@@ -52,4 +51,3 @@ def test_every_plan_is_built_for_every_capability(
     assert artifact.details["profiles"] == [[b, *(model.geometry.size,) * 2, 3] for b in (1, 8)]
     # A plan without its weights would be smaller by far: at 8 bits they weigh a quarter.
     assert artifact.details["plan_bytes"] > model.image.stat().st_size / 6
-    record_property("build_seconds", round(artifact.seconds, 2))

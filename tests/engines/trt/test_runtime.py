@@ -203,6 +203,20 @@ def test_close_frees_everything_in_order_and_can_be_repeated(
         assert caught.value.code == "engine.closed"
 
 
+def test_a_gpu_that_fails_at_the_end_is_let_go_all_the_same(
+    opened: Callable[[], TrtEngine], device: HostDevice, trt: FakeTensorRT
+) -> None:
+    engine = opened()
+    device.fail["synchronize"] = {device.calls.count("synchronize") + 1}
+    with pytest.raises(EngineError, match="synchronize failed") as caught:
+        engine.close()
+    assert caught.value.code == "engine.out_of_memory"
+    assert len(trt.contexts) == 0
+    assert device.live == 0
+    assert device.closed
+    engine.close()
+
+
 @pytest.mark.parametrize("content", [b"", b"\x7fELF garbage", b"{"])
 def test_a_damaged_plan_is_refused_and_frees_everything(
     opened: Callable[[], TrtEngine], device: HostDevice, tmp_path: Path, content: bytes
