@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engines.precision.plan import PrecisionPlan
+from reelsight.digest import file_sha256
 from reelsight.engine.protocol import Engine
 from reelsight.errors import EngineError
 from reelsight.nouns.engine_spec import EngineSpec
@@ -66,7 +67,7 @@ class BuildRequest:
     Attributes:
         model: Whose image tower.
         plan: The precision that `source` carries.
-        source: The derived ONNX file (the master for fp32).
+        source: The ONNX file that carries the plan, as `derive` made it.
         source_sha256: Of that file; checked before it is read.
         buckets: Batch sizes, ascending.
         options: The backend's own options by name; a backend refuses unknown ones.
@@ -78,6 +79,39 @@ class BuildRequest:
     source_sha256: str
     buckets: tuple[int, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def verify_source(self) -> None:
+        """Compare the source with its hash.
+
+        Raises:
+            EngineError: `engine.wrong_onnx`; `engine.bad_onnx` when it cannot be read.
+        """
+        try:
+            found = file_sha256(self.source)
+        except OSError as error:
+            raise EngineError(
+                f"the ONNX file cannot be read: {error}", code="engine.bad_onnx"
+            ) from error
+        if found != self.source_sha256:
+            raise EngineError(
+                f"{self.source} has hash {found[:12]}, not {self.source_sha256[:12]}",
+                code="engine.wrong_onnx",
+                hint="Derive the file again; it changed after it was hashed.",
+            )
+
+    def spec(self, backend: str, version: str) -> EngineSpec:
+        """The spec of the engine that a backend makes of this request."""
+        return EngineSpec(
+            model=self.model.name,
+            model_hash=self.model.hash,
+            backend=backend,
+            backend_version=version,
+            precision=self.plan.name,
+            onnx_sha256=self.source_sha256,
+            geometry=self.model.geometry,
+            dim=self.model.dim,
+            buckets=self.buckets,
+        )
 
 
 @dataclass(frozen=True, slots=True)

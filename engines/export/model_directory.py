@@ -5,7 +5,6 @@ What is in it is said by who fills it; this module knows the files' hashes and t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,6 +12,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from reelsight.digest import file_sha256
 
 __all__ = ["MODEL_JSON_FORMAT", "file_entry", "write_model_directory"]
 
@@ -41,16 +42,11 @@ def write_model_directory(directory: Path, fill: Callable[[Path], dict[str, Any]
 
 def file_entry(path: Path) -> dict[str, Any]:
     """What model.json says of a file, and of the weights beside it."""
-    entry: dict[str, Any] = {"path": path.name, "sha256": _sha256(path)}
+    entry: dict[str, Any] = {"path": path.name, "sha256": file_sha256(path)}
     data = path.with_name(path.name + ".data")
     if data.is_file():
-        entry["data"] = {"path": data.name, "sha256": _sha256(data)}
+        entry["data"] = {"path": data.name, "sha256": file_sha256(data)}
     return entry
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _replace(scratch: Path, directory: Path) -> None:

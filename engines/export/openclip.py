@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.export.openclip_import import EXPORT_HINT, import_torch
-from reelsight.errors import ModelError
+from reelsight.errors import ModelError, first_line
 from reelsight.nouns.engine_spec import Geometry
 
 __all__ = [
@@ -189,20 +189,13 @@ def _export(tower: Any, example: Any, name: str, path: Path, opset: int) -> None
             ) from error
         except torch.onnx.OnnxExporterError as error:
             raise ModelError(
-                f"torch cannot export this tower to ONNX opset {opset}: {_first_line(error)}",
+                f"torch cannot export this tower to ONNX opset {opset}: {first_line(error)}",
                 code="model.export_failed",
                 hint="Report the architecture with the exporter's report, this error's cause.",
             ) from error
     _keep_names_unique(program.model)
     _drop_provenance(program.model)
     program.save(str(path), external_data=_weights_bytes(program.model) >= _SINGLE_FILE_BYTES)
-
-
-def _first_line(error: BaseException) -> str:
-    """What went wrong at the root: the exporter wraps it in general advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _weights_bytes(graph_model: Any) -> int:

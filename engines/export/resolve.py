@@ -18,7 +18,7 @@ from engines.export.openclip import export_image_tower, export_text_tower
 from engines.export.openclip_import import EXPORT_HINT, import_open_clip, import_torch
 from engines.export.parity import image_parity, text_parity
 from engines.export.tokenizer import PROBES, save_tokenizer
-from reelsight.errors import ModelError
+from reelsight.errors import ModelError, first_line
 from reelsight.nouns.engine_spec import Geometry
 
 __all__ = ["COSINE_THRESHOLD", "export_model"]
@@ -103,7 +103,7 @@ def _load(source: weights.Source, seed: int | None) -> Any:
             ) from error
         except Exception as error:  # boundary: a checkpoint is a foreign file and fails in any way
             raise ModelError(
-                f"the weights of {source.name} could not be loaded: {_first_line(error)}",
+                f"the weights of {source.name} could not be loaded: {first_line(error)}",
                 code="model.weights_invalid",
                 hint="Check that the checkpoint belongs to this architecture and is complete.",
             ) from error
@@ -170,7 +170,7 @@ def _tokenizer(source: weights.Source) -> Any:
         return import_open_clip().get_tokenizer(source.architecture)
     except Exception as error:  # boundary: transformers, its hub client and missing files
         raise ModelError(
-            f"the tokenizer of {source.name} could not be loaded: {_first_line(error)}",
+            f"the tokenizer of {source.name} could not be loaded: {first_line(error)}",
             code="model.tokenizer_unavailable",
             hint="It may need `pip install transformers`, a network, or a filled HF_HOME cache.",
         ) from error
@@ -186,7 +186,3 @@ def _licence(source: weights.Source) -> str:
     hub_id = str(source.settings.get("hf_hub", "")).rstrip("/")
     where = f"the model card of {hub_id}" if hub_id else "whoever published the checkpoint"
     return f"not stated by the checkpoint: see {where}"
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -47,17 +47,7 @@ class InductorBackend:
         device = "cpu" if available.target.sm is None else "cuda"
         compiled = compile_buckets(request, directory, device, watch)
         return Artifact(
-            spec=EngineSpec(
-                model=request.model.name,
-                model_hash=request.model.hash,
-                backend=self.name,
-                backend_version=available.version,
-                precision=request.plan.name,
-                onnx_sha256=request.source_sha256,
-                geometry=request.model.geometry,
-                dim=request.model.dim,
-                buckets=request.buckets,
-            ),
+            spec=request.spec(self.name, available.version),
             target=available.target,
             files=compiled.files,
             seconds=compiled.seconds,

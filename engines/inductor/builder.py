@@ -21,7 +21,7 @@ from engines.inductor.epilogue import join_epilogues
 from engines.inductor.fusion import FUSED, fused
 from engines.inductor.graph import read
 from engines.inductor.program import Program
-from reelsight.errors import EngineError
+from reelsight.errors import ConfigError, EngineError, first_line
 
 __all__ = ["WEIGHTS", "Compiled", "bucket_file", "compile_buckets", "program_for"]
 
@@ -66,15 +66,17 @@ def compile_buckets(
     """Compile every bucket into an empty directory.
 
     Raises:
-        EngineError: `engine.option_unknown`, `engine.build_failed`, `engine.build_cancelled`.
+        ConfigError: `config.engine_option`.
+        EngineError: `engine.wrong_onnx`, `engine.build_failed`, `engine.build_cancelled`.
         ModelError: The file cannot be read, or holds an operator that is not supported.
     """
     unknown = set(request.options) - OPTIONS
     if unknown:
-        raise EngineError(
+        raise ConfigError(
             f"aotinductor has no option {sorted(unknown)}; it has {sorted(OPTIONS)}",
-            code="engine.option_unknown",
+            code="config.engine_option",
         )
+    request.verify_source()
     started = time.perf_counter()
     proto = read(request.source)
     weights: dict[str, torch.Tensor] | None = None
@@ -126,7 +128,7 @@ def _compile(program: Program, bucket: int, request: BuildRequest, path: Path, d
             )
     except Exception as error:  # Boundary: the compiler raises its own, Triton's and g++'s errors.
         raise EngineError(
-            f"torch cannot compile bucket {bucket}: {_first_line(error)}",
+            f"torch cannot compile bucket {bucket}: {first_line(error)}",
             code="engine.build_failed",
             hint="A CUDA build needs Triton and a C++ compiler on this machine.",
         ) from error
@@ -147,7 +149,3 @@ def _bits(value: torch.Tensor) -> torch.Tensor:
 def _has_kernels(device: str) -> bool:
     """Our kernels read through tensor maps, which came with SM 9.0."""
     return device == "cuda" and torch.cuda.get_device_capability() >= (9, 0)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelsight.atomic import write_whole
+from reelsight.digest import file_sha256
 from reelsight.errors import EngineError
 
 __all__ = ["OnnxGraph", "import_onnx", "sha256_of"]
@@ -50,8 +51,7 @@ def sha256_of(path: Path) -> str:
         EngineError: `engine.graph_unreadable`: it is not there or cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise EngineError(
             f"{path} cannot be read: {error}",

@@ -6,7 +6,6 @@ seconds at opening, so the package holds the file itself. One class serves the C
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import shutil
 import subprocess
@@ -91,8 +90,8 @@ class OrtBackend:
             )
         started = time.perf_counter()
         watch.progress("copy", 0.0)
-        _copy(request.source, request.source_sha256, directory / _FILE)
-        spec = self._spec(request, state.version)
+        _copy(request, directory / _FILE)
+        spec = request.spec(self._name, state.version)
         watch.progress("open", 0.5)
         self.open(spec, directory, request.model, threads=1).close()
         watch.progress("open", 1.0)
@@ -123,38 +122,20 @@ class OrtBackend:
             )
         return OrtEngine(spec, directory / _FILE, threads=threads, provider=_PROVIDERS[self._name])
 
-    def _spec(self, request: BuildRequest, version: str) -> EngineSpec:
-        model = request.model
-        return EngineSpec(
-            model=model.name,
-            model_hash=model.hash,
-            backend=self._name,
-            backend_version=version,
-            precision=request.plan.name,
-            onnx_sha256=request.source_sha256,
-            geometry=model.geometry,
-            dim=model.dim,
-            buckets=request.buckets,
-        )
 
-
-def _copy(source: Path, sha256: str, target: Path) -> None:
+def _copy(request: BuildRequest, target: Path) -> None:
+    source = request.source
     if source.with_name(source.name + ".data").exists():
         raise EngineError(
             f"{source} keeps weights in a second file, which packages of onnxruntime do not hold",
             code="engine.external_weights",
             hint="Build it for another backend, or at a precision of less than 2 GB.",
         )
+    request.verify_source()
     try:
         shutil.copyfile(source, target)
-        with target.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise EngineError(f"cannot copy {source}: {error}", code="engine.unwritable") from error
-    if found != sha256:
-        raise EngineError(
-            f"{source} has sha256 {found[:12]}, expected {sha256[:12]}", code="engine.other_onnx"
-        )
 
 
 def _gpu() -> tuple[str | None, str | None]:

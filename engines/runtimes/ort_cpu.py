@@ -11,6 +11,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from tokenizers import Tokenizer
 
+from reelsight.engine.batches import check_batch, run_buckets
 from reelsight.errors import EngineError, ModelError
 from reelsight.nouns.engine_spec import EngineSpec
 from reelsight.nouns.model import Model
@@ -73,16 +74,10 @@ class OrtEngine:
         return frozenset({"embed_image"})
 
     def warmup(self) -> None:
-        size = self._spec.geometry.size
-        for bucket in self._spec.buckets:
-            self.run(np.zeros((bucket, size, size, 3), dtype=np.uint8))
+        run_buckets(self)
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        if len(pixels) not in self._spec.buckets:
-            raise EngineError(
-                f"batch of {len(pixels)} is not one of the buckets {self._spec.buckets}",
-                code="engine.bad_batch",
-            )
+        check_batch(self._spec, pixels)
         try:
             rows: npt.NDArray[np.float32] = self._session.run(["embedding"], {"frames": pixels})[0]
         except _ORT_ERRORS as error:

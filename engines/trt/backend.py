@@ -103,17 +103,7 @@ class TensorRtBackend:
         seconds = time.monotonic() - begun
         details["options"] = {key: str(value) for key, value in sorted(request.options.items())}
         return Artifact(
-            spec=EngineSpec(
-                model=request.model.name,
-                model_hash=request.model.hash,
-                backend=self.name,
-                backend_version=lib.__version__,
-                precision=request.plan.name,
-                onnx_sha256=request.source_sha256,
-                geometry=request.model.geometry,
-                dim=request.model.dim,
-                buckets=request.buckets,
-            ),
+            spec=request.spec(self.name, lib.__version__),
             target=self._target(options, sm, name, lib.__version__),
             files=(PLAN,),
             seconds=seconds,
@@ -150,7 +140,8 @@ class TensorRtBackend:
         jit = None
         if self._cache_dir is not None:
             jit = self._cache_dir / "compiled" / f"{spec.hash}-sm{device.sm}.bin"
-        return TrtEngine(self._flavour, lib, spec, directory / PLAN, device, jit_cache=jit)
+        plan = directory / PLAN
+        return TrtEngine(self._flavour, lib, spec, plan, device, threads=threads, jit_cache=jit)
 
     def _gpu(self) -> tuple[str, str]:
         device = self._open_device()

@@ -7,7 +7,6 @@ is read back, and a profile's input is compared with the network's.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,7 +58,7 @@ def build_plan(
     Raises:
         EngineError: With all that TensorRT said; `engine.build_cancelled` after a cancel.
     """
-    _check_source(request)
+    request.verify_source()
     timings = None if options.timing_cache is None else TimingCache(options.timing_cache)
     build = _Build(flavour, lib, request, watch)
     watch.progress("parse", 0.0)
@@ -217,22 +216,6 @@ class _Build:
         if made is None:
             raise self.trouble.failure(f"{self._flavour.title} did not make {what}")
         return made
-
-
-def _check_source(request: BuildRequest) -> None:
-    try:
-        with request.source.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise EngineError(
-            f"the ONNX file cannot be read: {error}", code="engine.bad_onnx"
-        ) from error
-    if found != request.source_sha256:
-        raise EngineError(
-            f"{request.source} has hash {found[:12]}, not {request.source_sha256[:12]}",
-            code="engine.wrong_onnx",
-            hint="Derive the file again; it changed after it was hashed.",
-        )
 
 
 def _parser_error(error: trt.ParserError) -> str:

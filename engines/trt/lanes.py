@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     import tensorrt as trt
     import tensorrt_rtx as rtx
 
-__all__ = ["Lane", "open_lanes"]
+__all__ = ["ContextLane", "open_lanes"]
 
 
-class Lane:
+class ContextLane:
     """One bucket's context.
 
     Args:
@@ -123,17 +123,17 @@ def open_lanes(
     spec: EngineSpec,
     device: CudaDevice,
     jit_cache: rtx.IRuntimeCache | None,
-) -> list[Lane]:
+) -> list[ContextLane]:
     """A lane a bucket, ascending, as far as memory goes.
 
     Raises:
         EngineError: TensorRT refuses; `engine.out_of_memory` when not even the smallest fits.
     """
     size = spec.geometry.size
-    lanes: list[Lane] = []
+    lanes: list[ContextLane] = []
     try:
         for index, bucket in enumerate(spec.buckets):
-            lanes.append(Lane(plan, index, (bucket, size, size, 3), device, jit_cache))
+            lanes.append(ContextLane(plan, index, (bucket, size, size, 3), device, jit_cache))
     except EngineError as error:
         if error.code != "engine.out_of_memory" or not lanes:
             for lane in lanes:

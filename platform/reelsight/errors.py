@@ -23,6 +23,7 @@ __all__ = [
     "ReelsightError",
     "RunError",
     "StoreError",
+    "first_line",
 ]
 
 
@@ -54,6 +55,13 @@ class ReelsightError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong at the root, in one line: libraries wrap it in general advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _rebuild(kind: type[ReelsightError], message: str, code: str, hint: str) -> ReelsightError:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from reelsight.errors import EngineError
+from reelsight.engine.batches import check_batch
 from reelsight.nouns.engine_spec import EngineSpec, Geometry
 
 __all__ = ["FAKE_MODEL_HASH", "FakeEngine", "FakeTextTower", "fake_spec"]
@@ -71,11 +71,7 @@ class FakeEngine:
         """Nothing to warm."""
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        if pixels.shape[0] not in self._spec.buckets:
-            raise EngineError(
-                f"batch of {pixels.shape[0]} is not one of the buckets {self._spec.buckets}",
-                code="engine.bad_batch",
-            )
+        check_batch(self._spec, pixels)
         if self._seconds:
             time.sleep(self._seconds)
         side = pixels.shape[1] // _GRID

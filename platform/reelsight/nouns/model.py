@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reelsight.digest import file_sha256
 from reelsight.errors import ModelError
 from reelsight.nouns.engine_spec import Geometry
 
@@ -151,7 +152,7 @@ class Model:
                 self._compare(path, digest)
 
     def _compare(self, path: Path, expected: str) -> None:
-        if _sha256(path) != expected:
+        if file_sha256(path) != expected:
             raise ModelError(
                 f"{path} does not match the hash in model.json",
                 code="model.damaged",
@@ -163,8 +164,3 @@ def _hash(document: dict[str, Any]) -> str:
     kept = {key: value for key, value in document.items() if key not in _NOT_HASHED}
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -30,6 +30,17 @@ def test_a_batch_goes_in_and_comes_out_in_order() -> None:
     assert device.live == 0
 
 
+def test_several_threads_copy_the_same_bytes() -> None:
+    device = HostDevice()
+    batch = np.random.default_rng(0).integers(0, 256, (5 << 20) + 3, np.uint8)
+    with device.current():
+        ring = SlotRing(device, count=1, bytes_in=batch.nbytes, bytes_out=1, copy_threads=4)
+        slot = ring.take(batch)
+        assert np.array_equal(slot.host_in.array, batch)
+        ring.close()
+    assert device.live == 0
+
+
 def test_slots_are_refused_when_all_are_in_flight_and_come_back() -> None:
     device = HostDevice()
     with device.current():

@@ -160,6 +160,14 @@ def pushed(reference: OrtCpuEngine, frames: FrameSet, bank: LabelBank) -> tuple[
     return label, Bent(reference, lambda rows: unit(rows + step * bank.matrix[label]))
 
 
+@pytest.fixture
+def lax(limits: Limits) -> Thresholds:
+    """Limits that leave critical labels alone to decide."""
+    return replace(
+        limits("int8"), decisions=0.9, shown=0, top1=0, topk=0, centred_mean=0, centred_p1=-1
+    )
+
+
 def criticals(bank: LabelBank, *chosen: int) -> LabelBank:
     labels = [replace(label, critical=i in chosen) for i, label in enumerate(bank.labels)]
     return replace(bank, labels=tuple(labels))
@@ -169,14 +177,11 @@ def test_a_critical_label_is_named_with_the_frames_to_run_again(
     reference: OrtCpuEngine,
     frames: FrameSet,
     bank: LabelBank,
-    limits: Limits,
+    lax: Thresholds,
     judge: Judge,
     pushed: tuple[int, Bent],
 ) -> None:
     label, engine = pushed
-    lax = replace(
-        limits("int8"), decisions=0.9, shown=0, top1=0, topk=0, centred_mean=0, centred_p1=-1
-    )
     assert judge(engine, bank, lax).stands_alone
     critical = criticals(bank, label)
     report = judge(engine, critical, replace(lax, rerun_share=0.5))
@@ -199,14 +204,11 @@ def test_a_critical_label_with_too_many_frames_to_run_again_stops_it(
     reference: OrtCpuEngine,
     frames: FrameSet,
     bank: LabelBank,
-    limits: Limits,
+    lax: Thresholds,
     judge: Judge,
     pushed: tuple[int, Bent],
 ) -> None:
     label, engine = pushed
-    lax = replace(
-        limits("int8"), decisions=0.9, shown=0, top1=0, topk=0, centred_mean=0, centred_p1=-1
-    )
     strict = replace(lax, rerun_share=0.0)
     report = judge(engine, criticals(bank, label), strict)
     assert not report.passed

@@ -27,7 +27,7 @@ from engines.precision.derive import derive  # noqa: E402
 from engines.precision.frameset import FrameSet  # noqa: E402
 from engines.precision.plan import plan_named  # noqa: E402
 from engines.runtimes.ort_cpu import OrtCpuEngine  # noqa: E402
-from reelsight.errors import EngineError  # noqa: E402
+from reelsight.errors import ConfigError, EngineError  # noqa: E402
 from reelsight.nouns.model import Model  # noqa: E402
 
 # Two libraries sum in another order; unit embeddings of FP32 towers differ by some 1e-7.
@@ -145,6 +145,10 @@ def test_a_cancelled_build_stops_and_unknown_options_are_refused(
         InductorBackend().build(request, tmp_path, watch)
     assert caught.value.code == "engine.build_cancelled"
     odd = BuildRequest(mini, plan_named("fp32"), mini.image, digest, (1,), {"speed": "high"})
-    with pytest.raises(EngineError, match="speed"):
+    with pytest.raises(ConfigError, match="speed"):
         InductorBackend().build(odd, tmp_path, BuildWatch())
+    other = BuildRequest(mini, plan_named("fp32"), mini.image, "0" * 64, (1,))
+    with pytest.raises(EngineError) as caught:
+        InductorBackend().build(other, tmp_path, BuildWatch())
+    assert caught.value.code == "engine.wrong_onnx"
     assert not list(tmp_path.iterdir())

@@ -72,8 +72,8 @@ def test_what_it_does_not_build(model: Model, tmp_path: Path) -> None:
     for wrong, code in (
         (request(model, "fp16"), "engine.precision"),
         (replace(good, options={"level": 5}), "config.engine_option"),
-        (replace(good, source_sha256="0" * 64), "engine.other_onnx"),
-        (replace(good, source=tmp_path / "nowhere.onnx"), "engine.unwritable"),
+        (replace(good, source_sha256="0" * 64), "engine.wrong_onnx"),
+        (replace(good, source=tmp_path / "nowhere.onnx"), "engine.bad_onnx"),
         (replace(good, source=tmp_path / "big.onnx"), "engine.external_weights"),
     ):
         with pytest.raises((EngineError, ConfigError)) as caught:

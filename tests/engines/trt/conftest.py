@@ -25,12 +25,6 @@ from tests.engines.cuda.host_device import HostDevice
 from tests.engines.trt.fake_tensorrt import FakeTensorRT
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "tensorrt: runs TensorRT or TensorRT-RTX on a GPU that it supports"
-    )
-
-
 MODELS = ("reelsight-mini", "ViT-B-32", "RN50")
 
 

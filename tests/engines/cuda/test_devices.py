@@ -1,4 +1,4 @@
-"""pycuda's device on a real GPU, and what it says where there is none."""
+"""CUDA devices on a real GPU, and what they say where there is none."""
 
 from __future__ import annotations
 
@@ -33,17 +33,16 @@ def test_importing_the_seam_imports_no_cuda_library() -> None:
 
 
 @pytest.mark.gpu
-def test_it_describes_the_gpu(gpu: PycudaDevice) -> None:
-    device: CudaDevice = gpu
-    assert device.name
-    assert float(device.sm) >= 7.0
-    with device.current():
-        free, total = device.memory_info()
+def test_it_describes_the_gpu(gpu: CudaDevice) -> None:
+    assert gpu.name
+    assert float(gpu.sm) >= 7.0
+    with gpu.current():
+        free, total = gpu.memory_info()
     assert 0 < free <= total
 
 
 @pytest.mark.gpu
-def test_bytes_go_in_and_out_through_a_slot(gpu: PycudaDevice) -> None:
+def test_bytes_go_in_and_out_through_a_slot(gpu: CudaDevice) -> None:
     batch = np.random.default_rng(0).integers(0, 256, 1 << 20, np.uint8)
     with gpu.current():
         ring = SlotRing(gpu, count=2, bytes_in=1 << 20, bytes_out=1 << 20)
@@ -60,7 +59,7 @@ def test_bytes_go_in_and_out_through_a_slot(gpu: PycudaDevice) -> None:
 
 
 @pytest.mark.gpu
-def test_a_stream_waits_for_another_ones_event(gpu: PycudaDevice) -> None:
+def test_a_stream_waits_for_another_ones_event(gpu: CudaDevice) -> None:
     n = 64 << 20
     rng = np.random.default_rng(1)
     with gpu.current():
@@ -80,7 +79,7 @@ def test_a_stream_waits_for_another_ones_event(gpu: PycudaDevice) -> None:
 
 
 @pytest.mark.gpu
-def test_every_thread_uses_the_same_primary_context(gpu: PycudaDevice) -> None:
+def test_every_thread_uses_the_same_primary_context(gpu: CudaDevice) -> None:
     with gpu.current():
         memory, source = gpu.memory(16), gpu.pinned(16)
         source.array[:] = 7
@@ -107,7 +106,7 @@ def test_every_thread_uses_the_same_primary_context(gpu: PycudaDevice) -> None:
 
 
 @pytest.mark.gpu
-def test_torch_reads_our_memory_and_we_read_torchs(gpu: PycudaDevice) -> None:
+def test_torch_reads_our_memory_and_we_read_torchs(pycuda_gpu: PycudaDevice) -> None:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("torch has no CUDA")
@@ -119,9 +118,9 @@ def test_torch_reads_our_memory_and_we_read_torchs(gpu: PycudaDevice) -> None:
 
         def free(self) -> None: ...
 
-    with gpu.current():
-        back, stream = gpu.pinned(256), gpu.stream()
-        gpu.copy_out(back, Theirs(), 256, stream)
+    with pycuda_gpu.current():
+        back, stream = pycuda_gpu.pinned(256), pycuda_gpu.stream()
+        pycuda_gpu.copy_out(back, Theirs(), 256, stream)
         stream.synchronize()
         assert back.array.tolist() == list(range(256))
         back.free()
@@ -129,7 +128,7 @@ def test_torch_reads_our_memory_and_we_read_torchs(gpu: PycudaDevice) -> None:
 
 
 @pytest.mark.gpu
-def test_memory_that_is_not_there_is_named(gpu: PycudaDevice) -> None:
+def test_memory_that_is_not_there_is_named(gpu: CudaDevice) -> None:
     with gpu.current():
         with pytest.raises(EngineError) as caught:
             gpu.memory(1 << 50)
@@ -138,7 +137,7 @@ def test_memory_that_is_not_there_is_named(gpu: PycudaDevice) -> None:
 
 
 @pytest.mark.gpu
-def test_a_graph_replays_what_was_recorded(gpu: PycudaDevice) -> None:
+def test_a_graph_replays_what_was_recorded(gpu: CudaDevice) -> None:
     if not gpu.captures:
         pytest.skip("cuda-bindings is not installed")
     with gpu.current():
@@ -165,7 +164,7 @@ def test_a_graph_replays_what_was_recorded(gpu: PycudaDevice) -> None:
 
 
 @pytest.mark.gpu
-def test_a_capture_that_fails_leaves_the_stream_usable(gpu: PycudaDevice) -> None:
+def test_a_capture_that_fails_leaves_the_stream_usable(gpu: CudaDevice) -> None:
     if not gpu.captures:
         pytest.skip("cuda-bindings is not installed")
 
@@ -184,7 +183,7 @@ def test_a_capture_that_fails_leaves_the_stream_usable(gpu: PycudaDevice) -> Non
 
 
 @pytest.mark.gpu
-def test_a_closed_device_refuses(gpu: PycudaDevice) -> None:
+def test_a_closed_device_refuses(gpu: CudaDevice) -> None:
     gpu.close()
     gpu.close()
     with pytest.raises(EngineError) as caught, gpu.current():

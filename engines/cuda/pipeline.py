@@ -1,0 +1,246 @@
+"""Pipeline: batches through lanes on a GPU, several in flight.
+
+One batch is computed at a time, in the order of submission, while the next one is copied in and
+the last one out. A lane computes the batches of one bucket; what it is made of, a TensorRT context
+or a graph of torch, is its maker's business. Where the GPU's memory does not hold what all buckets
+need, the largest are given up and their batches run in parts: slower, with the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.cuda.device import CudaDevice, CudaEvent
+from engines.cuda.slots import Slot, SlotRing
+from reelsight.engine.batches import check_batch
+from reelsight.engine.protocol import Ticket
+from reelsight.errors import EngineError
+from reelsight.nouns.engine_spec import EngineSpec
+
+__all__ = ["Lane", "Pipeline"]
+
+_OOM = "engine.out_of_memory"
+
+
+class Lane(Protocol):
+    """Computes the batches of one bucket, one at a time: who enqueues has ordered the streams."""
+
+    @property
+    def bucket(self) -> int:
+        """Its batch size."""
+
+    def enqueue(self, slot: Slot) -> None:
+        """Put the computing of a slot's batch into its stream.
+
+        Raises:
+            EngineError: The device refuses; `engine.out_of_memory`.
+        """
+
+    def close(self) -> None:
+        """Free it; nothing of it runs any more. Idempotent."""
+
+
+LaneT = TypeVar("LaneT", bound=Lane)
+
+
+class Pipeline(Generic[LaneT]):
+    """The lanes of one engine and the slots that feed them. It belongs to one thread.
+
+    Args:
+        spec: Of the engine.
+        device: Where it runs. Its context is current in every call; it is the caller's to close.
+        lanes: One or more buckets; owned from here on.
+        slots: How many batches can be in flight, 1 or more.
+        copy_threads: Threads that copy a batch into page-locked memory.
+
+    Raises:
+        EngineError: `engine.out_of_memory` when not even the slots of the smallest bucket fit.
+            The lanes are closed then.
+    """
+
+    def __init__(
+        self,
+        spec: EngineSpec,
+        device: CudaDevice,
+        lanes: Iterable[LaneT],
+        *,
+        slots: int,
+        copy_threads: int = 1,
+    ) -> None:
+        self._spec, self._device = spec, device
+        self._slots, self._copy_threads = slots, copy_threads
+        self._lanes = {lane.bucket: lane for lane in sorted(lanes, key=lambda lane: lane.bucket)}
+        self._last: CudaEvent | None = None
+        self._unread = 0
+        self._ring: SlotRing | None = None
+        try:
+            self._ring = self._fitting_ring()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def lanes(self) -> tuple[LaneT, ...]:
+        """The lanes in use, the smallest bucket first."""
+        return tuple(self._lanes.values())
+
+    @property
+    def ring(self) -> SlotRing:
+        """The slots.
+
+        Raises:
+            EngineError: `engine.closed`.
+        """
+        if self._ring is None:
+            raise EngineError("the engine was closed", code="engine.closed")
+        return self._ring
+
+    def submit(self, pixels: npt.NDArray[np.uint8]) -> Ticket:
+        """Start a batch, as PipelinedEngine says."""
+        ring = self.ring
+        check_batch(self._spec, pixels)
+        if self._unread >= self._slots:
+            raise ring.full()
+        rows = len(pixels)
+        while rows in self._lanes:
+            try:
+                ticket: Ticket = _InFlight(self, self._start(pixels), rows)
+                break
+            except EngineError as error:
+                self._give_up(rows, error)
+        else:
+            ticket = _Finished(self, self._run_in_parts(pixels))
+        self._unread += 1
+        return ticket
+
+    def collect(self, slot: Slot, rows: int) -> npt.NDArray[np.float32]:
+        """Wait for a batch and free its slot; for tickets."""
+        with self._device.current():
+            ring = self.ring
+            try:
+                slot.done.wait()
+                flat = slot.host_out.array[: self._bytes_out(rows)].view(np.float32)
+                return flat.reshape(rows, self._spec.dim).copy()
+            finally:
+                ring.give_back(slot)
+
+    def was_read(self) -> None:
+        """A ticket's result was asked for."""
+        self._unread -= 1
+
+    def close(self) -> None:
+        """Wait for the GPU; free lanes, then slots. A step that fails keeps none from being tried.
+
+        Idempotent.
+        """
+        ring, self._ring = self._ring, None
+        lanes, self._lanes = self._lanes, {}
+        with ExitStack() as steps:  # The last first.
+            if ring is not None:
+                steps.callback(ring.close)
+            for lane in lanes.values():
+                steps.callback(lane.close)
+            if ring is not None:
+                steps.callback(ring.drain)
+
+    def _start(self, pixels: npt.NDArray[np.uint8]) -> Slot:
+        ring = self.ring
+        slot = ring.take(pixels)
+        try:
+            if self._last is not None:
+                # A lane, and the memory that it works in, serves one batch at a time.
+                slot.stream.wait_for(self._last)
+            self._lanes[len(pixels)].enqueue(slot)
+            slot.computed.record(slot.stream)
+            self._last = slot.computed
+            ring.send_back(slot, self._bytes_out(len(pixels)))
+        except BaseException:
+            ring.give_back(slot)
+            raise
+        return slot
+
+    def _give_up(self, bucket: int, error: EngineError) -> None:
+        """Free the lanes from this bucket up when memory ran out and a smaller one is there."""
+        if error.code != _OOM or bucket == min(self._lanes):
+            raise error
+        for larger in [b for b in self._lanes if b >= bucket]:
+            self.ring.drain()
+            self._lanes.pop(larger).close()
+
+    def _run_in_parts(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Embed a batch whose bucket was given up, one part after the other."""
+        rows: list[npt.NDArray[np.float32]] = []
+        done = 0
+        while done < len(pixels):
+            left = len(pixels) - done
+            bucket = next((b for b in self._lanes if b >= left), max(self._lanes))
+            part = pixels[done : done + bucket]
+            whole = np.zeros((bucket, *pixels.shape[1:]), np.uint8)
+            whole[: len(part)] = part
+            try:
+                rows.append(self.collect(self._start(whole), bucket)[: len(part)])
+            except EngineError as error:
+                self._give_up(bucket, error)
+                continue
+            done += len(part)
+        return np.concatenate(rows)
+
+    def _fitting_ring(self) -> SlotRing:
+        """Slots for the largest bucket that memory holds; larger ones are given up."""
+        size = self._spec.geometry.size
+        while True:
+            bucket = max(self._lanes)
+            try:
+                return SlotRing(
+                    self._device,
+                    count=self._slots,
+                    bytes_in=bucket * size * size * 3,
+                    bytes_out=self._bytes_out(bucket),
+                    copy_threads=self._copy_threads,
+                )
+            except EngineError as error:
+                if error.code != _OOM or len(self._lanes) == 1:
+                    raise
+                self._lanes.pop(bucket).close()
+
+    def _bytes_out(self, rows: int) -> int:
+        return rows * self._spec.dim * np.dtype(np.float32).itemsize
+
+
+class _InFlight(Generic[LaneT]):
+    """A batch on the GPU."""
+
+    def __init__(self, pipeline: Pipeline[LaneT], slot: Slot, rows: int) -> None:
+        self._pipeline, self._rows = pipeline, rows
+        self._slot: Slot | None = slot
+
+    def result(self) -> npt.NDArray[np.float32]:
+        slot, self._slot = self._slot, None
+        if slot is None:
+            raise _read_twice()
+        self._pipeline.was_read()
+        return self._pipeline.collect(slot, self._rows)
+
+
+class _Finished(Generic[LaneT]):
+    """A batch that had to be run in parts."""
+
+    def __init__(self, pipeline: Pipeline[LaneT], rows: npt.NDArray[np.float32]) -> None:
+        self._pipeline = pipeline
+        self._rows: npt.NDArray[np.float32] | None = rows
+
+    def result(self) -> npt.NDArray[np.float32]:
+        rows, self._rows = self._rows, None
+        if rows is None:
+            raise _read_twice()
+        self._pipeline.was_read()
+        return rows
+
+
+def _read_twice() -> EngineError:
+    return EngineError("a ticket's result is read once", code="engine.ticket_read")
