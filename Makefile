@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 DEMO := .demo
 
 
-.PHONY: .python demo test check test-export bench-pipeline lock clean
+.PHONY: .python demo test check test-export test-trt bench-pipeline lock clean
 
 demo: $(VENV)/.base
 	@bash scripts/demo.sh $(BIN) $(DEMO)
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev .venv-s3/.done
 	$(BIN)/pytest
 
 check: $(VENV)/.dev
@@ -24,6 +24,12 @@ check: $(VENV)/.dev
 # What needs torch: the export of open_clip models, and the programs that torch compiles.
 test-export: .venv-export/.done
 	.venv-export/bin/pytest tests/engines/export tests/engines/inductor tests/engines/precision
+
+# What TensorRT does without a GPU: TensorRT-RTX builds for other machines, and our calls are checked
+# against TensorRT's own signatures. It shares the environment with torch, which exports its models.
+test-trt: .venv-export/.done .venv-export/stubs/.done
+	REELSIGHT_TRT_REQUIRED=1 .venv-export/bin/pytest -m "not gpu and not tensorrt" tests/engines/trt tests/engines/cuda
+	.venv-export/bin/pytest -rs tests/engines/test_end_to_end.py
 
 bench-pipeline: .venv-export/.done
 	.venv-export/bin/python -m benchmarks.pipeline
@@ -49,10 +55,21 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.base
 	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# Made of proprietary files: never part of the repository or of a package.
+.venv-export/stubs/.done: scripts/trt_stubs.py .venv-export/.done
+	.venv-export/bin/python scripts/trt_stubs.py .venv-export/stubs
+	@touch $@
+
+# A server that speaks S3, for the tests of registries. Its dependencies and Ray's exclude each other.
+.venv-s3/.done: requirements/s3.txt | .python
+	$(PYTHON) -m venv .venv-s3
+	.venv-s3/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/s3.txt
+	@touch $@
+
 # Needs uv; writes locks with hashes that name no index.
 lock:
 	uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements/base.lock
 	uv pip compile pyproject.toml requirements/build.in --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -c requirements/base.lock -o requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) .venv-export $(DEMO) .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-export .venv-s3 $(DEMO) .mypy_cache .ruff_cache .import_linter_cache

@@ -1,4 +1,4 @@
-"""Make the tables of docs/benchmarks.md from results/*.json, or check that they are current.
+"""Make the tables of the pages from results/*.json, or check that they are current.
 
 A table stands between `<!-- table:NAME -->` and `<!-- /table -->` and is never edited by hand.
 """
@@ -13,11 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.engines.table import engines_table
+
 __all__ = ["main", "render"]
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGE = ROOT / "docs" / "benchmarks.md"
+PAGES = ("README.md", "docs/benchmarks.md")
 _BLOCK = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -61,10 +63,13 @@ def pipeline_cpu(document: dict[str, Any]) -> str:
     )
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"pipeline-cpu": pipeline_cpu}
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "pipeline-cpu": pipeline_cpu,
+    "engines-h200": engines_table,
+}
 
 
-def render(page: str, results: Path = RESULTS) -> str:
+def render(page: str, results: Path) -> str:
     """The page with every table made anew.
 
     Args:
@@ -73,6 +78,7 @@ def render(page: str, results: Path = RESULTS) -> str:
 
     Raises:
         KeyError: A marker names a table that nobody makes.
+        FileNotFoundError: A marker names a table whose results are not there.
     """
 
     def table(match: re.Match[str]) -> str:
@@ -84,17 +90,21 @@ def render(page: str, results: Path = RESULTS) -> str:
 
 
 def main() -> None:
-    """Rewrite the page; with --check, exit 1 when it is not current."""
+    """Rewrite the pages; with --check, exit 1 when one is not current."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing, exit 1 on drift")
     options = parser.parse_args()
-    page = PAGE.read_text(encoding="utf-8")
-    made = render(page)
-    if made == page:
-        return
-    if options.check:
-        sys.exit(f"{PAGE.name} is not current: run python -m benchmarks.tables")
-    PAGE.write_text(made, encoding="utf-8")
+    stale = {}
+    for path in (ROOT / name for name in PAGES):
+        page = path.read_text(encoding="utf-8")
+        made = render(page, RESULTS)
+        if made != page:
+            stale[path] = made
+    if options.check and stale:
+        names = ", ".join(path.name for path in stale)
+        sys.exit(f"not current: {names}: run python -m benchmarks.tables")
+    for path, made in stale.items():
+        path.write_text(made, encoding="utf-8")
 
 
 if __name__ == "__main__":

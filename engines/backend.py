@@ -8,6 +8,8 @@ why it is not available.
 
 from __future__ import annotations
 
+import platform
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -41,6 +43,38 @@ class Target:
     sm: str | None = None
     gpu: str | None = None
     libraries: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def here(
+        cls,
+        *,
+        sm: str | None = None,
+        gpu: str | None = None,
+        libraries: Mapping[str, str] | None = None,
+    ) -> Target:
+        """A target on this operating system and processor."""
+        return cls(sys.platform, platform.machine(), sm, gpu, dict(libraries or {}))
+
+    def difference(
+        self, here: Target, *, of: tuple[str, ...] = ("os", "arch", "sm", "libraries")
+    ) -> str | None:
+        """Why files for this target are not for another one, in words; None when they are.
+
+        Args:
+            here: The other one.
+            of: Attributes that have to be equal; a backend leaves out what it compares by itself.
+        """
+        pairs = [(_WORDS[name], getattr(self, name), getattr(here, name)) for name in of]
+        differ = [f"{word} {a}, here is {b}" for word, a, b in pairs if a != b]
+        return f"it is for {'; for '.join(differ)}" if differ else None
+
+
+_WORDS = {
+    "os": "operating system",
+    "arch": "processor",
+    "sm": "compute capability",
+    "libraries": "libraries",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The catalogue: from a model's name and a backend to everything needed to run it.
 
 A model is named by `reelsight-mini` (shipped with the package), a directory that holds a
-model.json, or `ARCHITECTURE/PRETRAINED` of open_clip, which is exported once into the cache. The
+model.json, or as `engines.export` names it, and then it is exported once into the cache. The
 fake backend needs no model, the FP32 master on the CPU no package; every other precision and
 backend is a package that the negotiator finds. Nothing is opened here: a recipe's factories do
 that, in the process that uses them.
@@ -9,14 +9,17 @@ that, in the process that uses them.
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import reelsight.models
 from engines.runtimes.ort_cpu import OrtCpuEngine, OrtTextTower, ort_cpu_spec
+from reelsight.digest import file_sha256
 from reelsight.engine.fake import FakeEngine, FakeTextTower, fake_spec
 from reelsight.engine.recipe import EngineRecipe
 from reelsight.errors import ModelError
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EMBEDDED_MODEL",
+    "KnownModel",
     "find_model",
     "known_models",
     "master_recipe",
@@ -37,6 +41,8 @@ __all__ = [
 
 EMBEDDED_MODEL = "reelsight-mini"
 _FAKE_THRESHOLD = 0.2
+_LIBRARIES = ("torchvision/", "timm/")
+_log = logging.getLogger(__name__)
 
 
 def recipe_for(settings: Settings) -> EngineRecipe:
@@ -86,48 +92,109 @@ def registry_of(settings: Settings) -> Registry:
 
 
 def _packaged(settings: Settings, model: Model) -> EngineRecipe:
-    from engines.package.fetch import choose_package, fetch_package, open_packaged
+    from engines.package.fetch import choose_package, open_packaged
     from engines.package.negotiator import Wish
 
     engine = settings.engine
     wish = Wish(model, engine.precision, engine.backend)
     negotiation, ref = choose_package(wish, registry_of(settings), settings.packages_dir)
-    negotiation.require()
+    choice = negotiation.require()
     recipe = master_recipe(settings, model)
-    if ref is None:
+    if ref is None or choice.listed is None:
+        refused = [v for v in negotiation.verdicts if v.listed is not None]
+        words = "; ".join(f"{v.path}: {v.reason}" for v in refused) or "the registry has none"
+        _log.warning("no engine package runs %s here, the FP32 master does: %s", model.name, words)
         return recipe
     return replace(
         recipe,
-        spec=fetch_package(ref).manifest.spec,
+        spec=choice.listed.require().spec,
         open_engine=partial(open_packaged, ref, model, threads=engine.threads),
     )
 
 
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """A model directory that is here.
+
+    Attributes:
+        directory: Where.
+        model: What it holds; None when it cannot be used.
+        problem: Why not; None when it can.
+    """
+
+    directory: Path
+    model: Model | None
+    problem: ModelError | None = None
+
+
 def find_model(name: str, cache_dir: Path) -> Model:
-    """A model by name, exporting it from open_clip when it is not there yet.
+    """A model by name, exporting it when it is not there yet.
+
+    A name with a local checkpoint in it stands for that file's content: another file under the same
+    name is another model.
 
     Raises:
         ModelError: Unknown name, missing `export` extra, or weights that cannot be fetched.
+        PackageError: `package.unwritable`: the cache cannot be written.
     """
     if name == EMBEDDED_MODEL:
         return Model.load(reelsight.models.MINI)
     if (Path(name) / "model.json").is_file():
         return Model.load(Path(name))
-    cached = cache_dir / "models" / re.sub(r"[^A-Za-z0-9._-]+", "--", name)
-    if (cached / "model.json").is_file():
-        return Model.load(cached)
-    if "/" not in name or name.startswith((".", "/")):
+    local = name.startswith("local-dir:")
+    if not local and ("/" not in name or name.startswith((".", "/"))):
         raise ModelError(
             f"no model {name!r}: it is neither shipped, nor a directory with a model.json, nor "
-            "ARCHITECTURE/PRETRAINED of open_clip",
+            "ARCHITECTURE/PRETRAINED of open_clip, torchvision/NAME/TAG or timm/NAME/TAG",
             code="model.unknown",
         )
-    from engines.export.resolve import export_model  # Deferred: torch is an extra.
+    from engines.package.node_cache import NodeCache
 
-    return Model.load(export_model(name, cached))
+    def export(scratch: Path) -> None:
+        from engines.export.resolve import export_model  # Deferred: torch is an extra.
+
+        export_model(name, scratch)
+
+    cache = NodeCache(cache_dir / "models")
+    found = Model.load(cache.obtain(_key(name), export))
+    if found.name != name and not _local_weights(name):
+        # Another name with the same key.
+        digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+        found = Model.load(cache.obtain(f"{_key(name)}-{digest}", export))
+    return found
 
 
-def known_models(cache_dir: Path) -> list[Model]:
-    """The shipped model and those exported before."""
-    exported = sorted((cache_dir / "models").glob("*/model.json"))
-    return [Model.load(reelsight.models.MINI), *(Model.load(path.parent) for path in exported)]
+def known_models(cache_dir: Path) -> list[KnownModel]:
+    """The shipped model and those exported before; one that cannot be used says why."""
+    exported = sorted((cache_dir / "models").glob("[!.]*/model.json"))
+    return [_known(path) for path in (reelsight.models.MINI, *(p.parent for p in exported))]
+
+
+def _known(directory: Path) -> KnownModel:
+    try:
+        return KnownModel(directory, Model.load(directory))
+    except ModelError as error:
+        return KnownModel(directory, None, error)
+
+
+def _key(name: str) -> str:
+    """Where a name's model is kept: the name, and what its local weights are."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "--", name)[:80].lstrip("._-") or "model"
+    files = _local_weights(name)
+    if not files:
+        return slug
+    content = "\n".join(f"{file.resolve()} {file_sha256(file)}" for file in files)
+    return f"{slug}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+def _local_weights(name: str) -> list[Path]:
+    """Files of this machine that a model's name stands for; none for what is fetched by its tag."""
+    if name.startswith("local-dir:"):
+        directory = Path(name.removeprefix("local-dir:"))
+        return sorted(path for path in directory.glob("*") if path.is_file())
+    parts = name.split("/", 2 if name.startswith(_LIBRARIES) else 1)
+    rest = parts[-1]
+    if len(parts) < 2 or not rest.startswith(("/", "./", "../", "~")):
+        return []
+    path = Path(rest).expanduser()
+    return [path] if path.is_file() else []

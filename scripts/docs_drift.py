@@ -127,7 +127,7 @@ def _errors() -> list[str]:
     rows = []
     for name in sorted(reelsight.errors.__all__):
         kind = getattr(reelsight.errors, name)
-        if issubclass(kind, ReelsightError):
+        if isinstance(kind, type) and issubclass(kind, ReelsightError):
             rows.append(
                 f"| {name} | {kind.stage} | `{kind.code}` | {kind.http_status} | {kind.retryable} |"
             )

@@ -15,6 +15,8 @@ from reelsight.errors import EngineError
 
 __all__ = ["DriverGraph", "can_capture", "capture"]
 
+_OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+
 
 def can_capture() -> bool:
     """Whether cuda-bindings is installed."""
@@ -30,7 +32,7 @@ def capture(stream: CudaStream, enqueue: Callable[[], None]) -> DriverGraph:
     Other threads may go on allocating: only this thread's calls can break the capture.
 
     Raises:
-        EngineError: `engine.no_graphs`; the stream is out of capture again.
+        EngineError: `engine.no_graphs`, `engine.out_of_memory`; the stream is out of capture again.
     """
     from cuda.bindings import driver
 
@@ -41,7 +43,9 @@ def capture(stream: CudaStream, enqueue: Callable[[], None]) -> DriverGraph:
         enqueue()
     except BaseException:
         # A capture that is left open would swallow everything the stream is given later.
-        driver.cuStreamEndCapture(handle)
+        status, graph = driver.cuStreamEndCapture(handle)
+        if int(status) == 0:  # There is no graph where a call broke the capture.
+            driver.cuGraphDestroy(graph)
         raise
     (graph,) = _call("cuStreamEndCapture", driver.cuStreamEndCapture(handle))
     try:
@@ -64,20 +68,26 @@ class DriverGraph:
     def launch(self, stream: CudaStream) -> None:
         from cuda.bindings import driver
 
-        _call("cuGraphLaunch", driver.cuGraphLaunch(self._executable, stream.handle))
+        answer = driver.cuGraphLaunch(self._executable, stream.handle)
+        _call("cuGraphLaunch", answer, code="engine.failed")
 
     def free(self) -> None:
         from cuda.bindings import driver
 
         executable, self._executable = self._executable, None
         if executable is not None:
-            _call("cuGraphExecDestroy", driver.cuGraphExecDestroy(executable))
+            answer = driver.cuGraphExecDestroy(executable)
+            _call("cuGraphExecDestroy", answer, code="engine.failed")
 
 
-def _call(name: str, answer: tuple[Any, ...]) -> tuple[Any, ...]:
+def _call(name: str, answer: tuple[Any, ...], *, code: str = "engine.no_graphs") -> tuple[Any, ...]:
     status, *values = answer
-    if int(status) != 0:
+    if int(status) == _OUT_OF_MEMORY:
         raise EngineError(
-            f"{name} failed: {getattr(status, 'name', status)}", code="engine.no_graphs"
+            f"{name} ran out of GPU memory",
+            code="engine.out_of_memory",
+            hint="Free the GPU of other work, or use smaller buckets.",
         )
+    if int(status) != 0:
+        raise EngineError(f"{name} failed: {getattr(status, 'name', status)}", code=code)
     return tuple(values)

@@ -8,7 +8,7 @@ need, the largest are given up and their batches run in parts: slower, with the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Generic, Protocol, TypeVar
 
@@ -22,7 +22,7 @@ from reelsight.engine.protocol import Ticket
 from reelsight.errors import EngineError
 from reelsight.nouns.engine_spec import EngineSpec
 
-__all__ = ["Lane", "Pipeline"]
+__all__ = ["Lane", "Pipeline", "open_largest_first"]
 
 _OOM = "engine.out_of_memory"
 
@@ -46,6 +46,35 @@ class Lane(Protocol):
 
 
 LaneT = TypeVar("LaneT", bound=Lane)
+
+
+def open_largest_first(buckets: Iterable[int], open_lane: Callable[[int], LaneT]) -> list[LaneT]:
+    """Open a lane a bucket, for lanes whose smaller ones work in the memory of the largest.
+
+    Where memory runs out the largest lane is given up for the smaller one.
+
+    Raises:
+        EngineError: `engine.out_of_memory` when not even the smallest bucket fits alone; what
+            else `open_lane` says. Nothing stays open.
+    """
+    lanes: list[LaneT] = []
+    waiting = sorted(buckets)
+    try:
+        while waiting:
+            try:
+                lanes.append(open_lane(waiting[-1]))
+            except EngineError as error:
+                if error.code != _OOM or (not lanes and len(waiting) == 1):
+                    raise
+                if lanes:
+                    lanes.pop(0).close()
+                    continue
+            waiting.pop()
+    except BaseException:
+        for lane in lanes:
+            lane.close()
+        raise
+    return lanes
 
 
 class Pipeline(Generic[LaneT]):

@@ -22,7 +22,7 @@ from engines.cuda.device import (
 )
 from reelsight.errors import EngineError
 
-__all__ = ["TorchDevice", "on_stream", "tensor_of"]
+__all__ = ["TorchDevice", "on_stream", "out_of_memory", "tensor_of", "torch_errors"]
 
 
 class TorchDevice:
@@ -119,14 +119,19 @@ def torch_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if _is_memory(error):
-            torch.cuda.empty_cache()
-            raise EngineError(
-                f"out of GPU or pinned memory: {error}",
-                code="engine.out_of_memory",
-                hint="Free the GPU of other work, or use smaller buckets.",
-            ) from error
-        raise EngineError(f"the device failed: {error}") from error
+        raise (out_of_memory(error) or EngineError(f"the device failed: {error}")) from error
+
+
+def out_of_memory(error: BaseException) -> EngineError | None:
+    """What to raise where memory ran out, given back what torch kept; None for another error."""
+    if not _is_memory(error):
+        return None
+    torch.cuda.empty_cache()
+    return EngineError(
+        f"out of GPU or pinned memory: {error}",
+        code="engine.out_of_memory",
+        hint="Free the GPU of other work, or use smaller buckets.",
+    )
 
 
 def _is_memory(error: BaseException | None) -> bool:

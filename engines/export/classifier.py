@@ -17,10 +17,10 @@ from engines.export.model_directory import MODEL_JSON_FORMAT, file_entry, write_
 from engines.export.openclip import export_image_encoder
 from engines.export.openclip_import import import_extra, import_open_clip, import_torch
 from engines.export.parity import image_parity
-from reelsight.errors import ModelError
+from reelsight.errors import ModelError, first_line
 from reelsight.nouns.engine_spec import Geometry
 
-__all__ = ["export_classifier", "is_classifier", "parse"]
+__all__ = ["build_encoder", "export_classifier", "is_classifier", "parse"]
 
 _LIBRARIES = ("torchvision", "timm")
 # Families whose head is the layer `fc`.
@@ -86,10 +86,11 @@ def export_classifier(
         ModelError: The name or weights cannot be used, or the export differs from torch.
     """
     source = parse(name)
-    untrained = source.tag is None and source.checkpoint is None
-    if untrained == (random_weights_seed is None):
-        raise _unclear(source, untrained)
-    encoder, mean, std, size = _build(source, random_weights_seed)
+    library = name.partition("/")[0]
+    weights.require_clear(
+        source, random_weights_seed, lambda: list(_tags(library, source.architecture))
+    )
+    encoder, mean, std, size = build_encoder(source, random_weights_seed)
     geometry = Geometry(size, "shortest")
 
     def fill(scratch: Path) -> dict[str, Any]:
@@ -137,25 +138,22 @@ def _tags(library: str, architecture: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def _unclear(source: weights.Source, untrained: bool) -> ModelError:
-    if untrained:
-        tags = ", ".join(_tags(source.name.partition("/")[0], source.architecture))
-        return ModelError(
-            f"{source.name} names no weights. Its tags: {tags or 'none'}.",
-            code="model.weights_unnamed",
-            hint=f"Write {source.name}/TAG or {source.name}//path/to/checkpoint.",
-        )
-    return ModelError(
-        f"{source.name} names trained weights, and random weights were asked for too.",
-        code="model.weights_ambiguous",
-        hint="Name the architecture alone for random weights.",
-    )
-
-
-def _build(
+def build_encoder(
     source: weights.Source, seed: int | None
 ) -> tuple[Any, tuple[float, ...], tuple[float, ...], int]:
-    """The classifier without its head; its mean, standard deviation and input size."""
+    """The classifier without its head, in torch.
+
+    Args:
+        source: From parse().
+        seed: Of random weights; None for the trained weights that the source names.
+
+    Returns:
+        A module whose `encode_image` takes float32 [n, 3, S, S], normalised, and gives [n, dim];
+        the channels' mean and standard deviation, of 0..1; and S.
+
+    Raises:
+        ModelError: `model.architecture_unsupported`, or the weights cannot be had.
+    """
     torch, library = import_torch(), source.name.partition("/")[0]
     module = _library(library)
     with torch.random.fork_rng(devices=[]):
@@ -168,20 +166,47 @@ def _build(
             backbone = module.create_model(tagged, pretrained=False)
             settings = backbone.pretrained_cfg
             preprocess = settings["mean"], settings["std"], settings["input_size"][-1]
+    head: Any = getattr(backbone, "fc", None)
+    if not isinstance(head, torch.nn.Linear):
+        raise ModelError(
+            f"{source.name} does not end in a linear layer `fc`: its features cannot be told from "
+            "its head",
+            code="model.architecture_unsupported",
+            hint="Choose a plain ResNet, ResNeXt or Wide ResNet.",
+        )
     if seed is None:
         _load(backbone, source)
 
     class Encoder(torch.nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
         def __init__(self) -> None:
             super().__init__()
-            self.dim = int(backbone.fc.in_features)
+            self.dim = int(head.in_features)
             backbone.fc = torch.nn.Identity()
+            _pool_by_mean(backbone)
             self.backbone = backbone
 
         def encode_image(self, pixels: Any) -> Any:
             return self.backbone(pixels)
 
     return Encoder().eval(), *preprocess
+
+
+def _pool_by_mean(backbone: Any) -> None:
+    """Pool to one pixel by a mean.
+
+    The exporter turns adaptive pooling of frames that came in channels last into gathers of
+    computed ranges, which say the same and which no engine compiles well.
+    """
+    torch = import_torch()
+
+    class Mean(torch.nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
+        def forward(self, x: Any) -> Any:
+            return x.mean((2, 3), keepdim=True)
+
+    for parent in list(backbone.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, torch.nn.AdaptiveAvgPool2d) and child.output_size in (1, (1, 1)):
+                setattr(parent, name, Mean())
 
 
 def _load(backbone: Any, source: weights.Source) -> None:
@@ -194,9 +219,8 @@ def _load(backbone: Any, source: weights.Source) -> None:
             state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         backbone.load_state_dict(state)
     except Exception as error:  # boundary: a checkpoint is a foreign file and fails in any way
-        reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
         raise ModelError(
-            f"the weights of {source.name} could not be loaded: {reason}",
+            f"the weights of {source.name} could not be loaded: {first_line(error)}",
             code="model.weights_invalid",
             hint="Check that the checkpoint belongs to this architecture and is complete.",
         ) from error

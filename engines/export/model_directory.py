@@ -5,11 +5,13 @@ What is in it is said by who fills it; this module knows the files' hashes and t
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +52,15 @@ def file_entry(path: Path) -> dict[str, Any]:
 
 
 def _replace(scratch: Path, directory: Path) -> None:
-    """Put scratch in directory's place; a directory that is in the way steps aside first."""
-    if directory.exists():
+    """Put scratch in directory's place; whatever is in the way steps aside first, every time."""
+    while True:
+        try:
+            os.replace(scratch, directory)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
         old = Path(tempfile.mkdtemp(prefix=f".{directory.name}-old-", dir=directory.parent))
-        os.replace(directory, old / "model")
-        os.replace(scratch, directory)
+        with suppress(FileNotFoundError):  # Another process was quicker.
+            os.replace(directory, old / "model")
         shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.replace(scratch, directory)

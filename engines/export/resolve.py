@@ -21,7 +21,7 @@ from engines.export.tokenizer import PROBES, save_tokenizer
 from reelsight.errors import ModelError, first_line
 from reelsight.nouns.engine_spec import Geometry
 
-__all__ = ["COSINE_THRESHOLD", "export_model"]
+__all__ = ["COSINE_THRESHOLD", "export_model", "load_open_clip"]
 
 # A CLIP trained with a softmax has no cosine at which it says "yes": matching pairs of the public
 # ViT-B/32 and L/14 models lie around .25-.35 and unrelated ones around .10-.20, so a label without
@@ -50,7 +50,7 @@ def export_model(name: str, directory: Path, *, random_weights_seed: int | None 
     if is_classifier(name):
         return export_classifier(name, directory, random_weights_seed=random_weights_seed)
     source = weights.parse(name)
-    model = _load(source, random_weights_seed)
+    model = load_open_clip(source, random_weights_seed)
     geometry = _geometry(name, model.visual.preprocess_cfg)
 
     def fill(scratch: Path) -> dict[str, Any]:
@@ -63,22 +63,20 @@ def export_model(name: str, directory: Path, *, random_weights_seed: int | None 
     return write_model_directory(directory, fill)
 
 
-def _load(source: weights.Source, seed: int | None) -> Any:
+def load_open_clip(source: weights.Source, seed: int | None) -> Any:
+    """The torch module that a name of open_clip stands for, in evaluation mode.
+
+    Args:
+        source: From weights.parse().
+        seed: Of random weights; None for the trained weights that the source names.
+
+    Raises:
+        ModelError: The architecture or its weights cannot be had.
+    """
     open_clip, torch = import_open_clip(), import_torch()
-    untrained = source.tag is None and source.checkpoint is None
-    if seed is not None and not untrained:
-        raise ModelError(
-            f"{source.name} names trained weights, and random weights were asked for too.",
-            code="model.weights_ambiguous",
-            hint="Name the architecture alone for random weights.",
-        )
-    local = source.architecture.startswith("local-dir:")
-    if seed is None and untrained and not local:
-        tags = open_clip.list_pretrained_tags_by_model(source.architecture)
-        raise ModelError(
-            f"{source.name} names no weights. Its pretrained tags: {', '.join(tags) or 'none'}.",
-            code="model.weights_unnamed",
-            hint=f"Write {source.architecture}/TAG or {source.architecture}//path/to/checkpoint.",
+    if seed is not None or not source.architecture.startswith("local-dir:"):
+        weights.require_clear(
+            source, seed, lambda: open_clip.list_pretrained_tags_by_model(source.architecture)
         )
     checkpoint = weights.fetch(source) if source.tag is not None else source.checkpoint
     with torch.random.fork_rng(devices=[]):

@@ -11,7 +11,7 @@ import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,7 +19,14 @@ from typing import Any
 from engines.export.openclip_import import import_extra, import_open_clip
 from reelsight.errors import ModelError
 
-__all__ = ["Source", "fetch", "missing_checkpoint", "parse", "unknown_architecture"]
+__all__ = [
+    "Source",
+    "fetch",
+    "missing_checkpoint",
+    "parse",
+    "require_clear",
+    "unknown_architecture",
+]
 
 _PROBE_SECONDS = 5.0
 _OFFLINE_HINT = (
@@ -163,6 +170,32 @@ def _unreachable(source: Source) -> ModelError:
         code="model.weights_unreachable",
         hint=_OFFLINE_HINT,
     )
+
+
+def require_clear(source: Source, seed: int | None, tags: Callable[[], list[str]]) -> None:
+    """Refuse a name without weights, and one with weights where random ones are asked for.
+
+    Args:
+        source: What the name stands for.
+        seed: Of random weights; None for trained ones.
+        tags: Gives the architecture's tags, for the refusal.
+
+    Raises:
+        ModelError: `model.weights_unnamed` or `model.weights_ambiguous`.
+    """
+    named = source.tag is not None or source.checkpoint is not None
+    if named and seed is not None:
+        raise ModelError(
+            f"{source.name} names trained weights, and random weights were asked for too.",
+            code="model.weights_ambiguous",
+            hint="Name the architecture alone for random weights.",
+        )
+    if not named and seed is None:
+        raise ModelError(
+            f"{source.name} names no weights. Its tags: {', '.join(tags()) or 'none'}.",
+            code="model.weights_unnamed",
+            hint=f"Write {source.name}/TAG or {source.name}//path/to/checkpoint.",
+        )
 
 
 def unknown_architecture(library: str, architecture: str, known: list[str]) -> ModelError:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ from reelsight.errors import EngineError, ModelError
 from reelsight.nouns.label_bank import LabelBank
 from reelsight.nouns.model import Model
 
-__all__ = ["BuildOrder", "build_gated", "package_manifest"]
+__all__ = ["BuildOrder", "attempt_of", "build_gated", "package_manifest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,6 @@ class BuildOrder:
         thresholds: Limits by the name of a plan.
         fallback: Whether to go down the ladder; without it the one package is made whatever the
             gate says, and carries its report.
-        accept_reruns: Whether a package is good enough whose critical labels need frames near
-            their thresholds to be run again at a higher precision.
         bench_s: Seconds of each measurement of the benchmark; None leaves it out.
         threads: CPU threads of the engine that is gated.
     """
@@ -78,7 +76,6 @@ class BuildOrder:
     options: Mapping[str, Any] = field(default_factory=dict)
     thresholds: Callable[[str], Thresholds] = thresholds_for
     fallback: bool = True
-    accept_reruns: bool = False
     bench_s: float | None = None
     threads: int = 1
 
@@ -97,7 +94,7 @@ class BuildOrder:
             "calibration": None if self.calibration is None else self.calibration.sha256,
             "options": dict(self.options),
             "thresholds": [asdict(self.thresholds(p.name)) for p in ladder(self.precision)],
-            "switches": [self.fallback, self.accept_reruns, self.bench_s],
+            "switches": [self.fallback, self.bench_s],
             "code": reelsight.__version__,
         }
         text = json.dumps(document, sort_keys=True, default=str)
@@ -174,9 +171,10 @@ def _try(
             plan,
             rung / "derived.onnx",
             calibration=order.calibration if plan.floats == "fp16" or plan.quantised else None,
+            runs_on=_runs_on(order.backend),
         )
         artifact = order.backend.build(_request(order, derived), files, watch)
-        report, benchmark = _judge(order, artifact, reference, rows, files)
+        report, measured = _judge(order, artifact, reference, rows, files)
     except (EngineError, ModelError) as error:
         if error.code == "engine.build_cancelled" or error.code.startswith("gate."):
             raise
@@ -184,12 +182,20 @@ def _try(
         if order.fallback:
             return None
         raise
-    attempt = _attempt(order, plan, report)
+    attempt = attempt_of(plan.name, report)
     attempts.append(attempt)
     if attempt.outcome != "passed" and order.fallback:
         return None
     manifest = package_manifest(derived, artifact, files, order.calibration, order.options)
-    return replace(manifest, gate=report, attempts=tuple(attempts), benchmark=benchmark)
+    return replace(
+        manifest,
+        gate=report,
+        attempts=tuple(attempts),
+        benchmark=None if isinstance(measured, str) else measured,
+        details={**manifest.details, "benchmark_failed": measured}
+        if isinstance(measured, str)
+        else manifest.details,
+    )
 
 
 def _judge(
@@ -198,7 +204,8 @@ def _judge(
     reference: Engine,
     rows: npt.NDArray[np.float32],
     files: Path,
-) -> tuple[GateReport, dict[str, Any] | None]:
+) -> tuple[GateReport, dict[str, Any] | str | None]:
+    """The report, and the benchmark: what it measured, or why it failed."""
     engine = order.backend.open(artifact.spec, files, order.model, threads=order.threads)
     try:
         limits = order.thresholds(artifact.spec.precision)
@@ -211,9 +218,14 @@ def _judge(
             frames_words=order.frames_words,
             reference_rows=rows,
         )
-        if order.bench_s is None or not report.passed:
+        if order.bench_s is None or not report.stands_alone:
             return report, None
-        return report, measure_engine(engine, seconds=order.bench_s)
+        try:
+            measured = measure_engine(engine, seconds=order.bench_s, threads=order.threads)
+        except EngineError as error:
+            # The engine passed; how fast it is can be measured again.
+            return report, f"{error.code}: {error.message}"
+        return report, measured
     finally:
         engine.close()
 
@@ -224,14 +236,18 @@ def _request(order: BuildOrder, derived: Derived) -> BuildRequest:
     )
 
 
-def _attempt(order: BuildOrder, plan: PrecisionPlan, report: GateReport) -> Attempt:
+def _runs_on(backend: Backend) -> Literal["cpu", "gpu"]:
+    target = backend.probe().target
+    return "cpu" if target is not None and target.sm is None else "gpu"
+
+
+def attempt_of(precision: str, report: GateReport) -> Attempt:
+    """A rung of the ladder that the gate judged."""
     if not report.passed:
-        return Attempt(plan.name, "failed", report.reasons)
-    if not report.stands_alone and not order.accept_reruns:
-        labels = ", ".join(rerun.label for rerun in report.needs_higher_precision)
-        words = f"critical labels need a higher precision near their thresholds: {labels}"
-        return Attempt(plan.name, "failed", (words,))
-    return Attempt(plan.name, "passed")
+        return Attempt(precision, "failed", report.reasons)
+    if not report.stands_alone:
+        return Attempt(precision, "failed", (report.rerun_words,))
+    return Attempt(precision, "passed")
 
 
 def package_manifest(

@@ -7,14 +7,14 @@ or banks changed.
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from engines.backend import Backend, BuildRequest, BuildWatch
 from engines.gate.gate import run_gate
-from engines.gate.ladder import package_manifest
-from engines.gate.report import Attempt
+from engines.gate.ladder import attempt_of, package_manifest
 from engines.gate.thresholds import Thresholds, thresholds_for
 from engines.package.directory import EnginePackage, seal
 from engines.package.fetch import open_verified
@@ -28,9 +28,9 @@ from reelsight.errors import ConfigError, EngineError, PackageError
 from reelsight.nouns.label_bank import LabelBank
 from reelsight.nouns.model import Model
 
-__all__ = ["build_for", "judge_package", "require_cross_builder"]
+__all__ = ["build_for", "judge_package", "require_cross_builder", "sm_of"]
 
-
+_SM = re.compile(r"(?:sm_?)?([1-9][0-9]?)\.?([0-9])")
 # TensorRT-RTX compiles for a GPU's architecture; the others measure kernels on the GPU itself or
 # write files that are locked to it.
 _CROSS_BUILDERS = frozenset({"tensorrt-rtx"})
@@ -52,7 +52,7 @@ def build_for(
 
     Args:
         backend: What builds it.
-        sm: Compute capability, as `8.9` or `89`.
+        sm: Compute capability, as `sm_of` gives it.
         model: Whose image tower.
         precision: Name of the plan; there is no ladder without a gate.
         buckets: Batch sizes.
@@ -67,8 +67,6 @@ def build_for(
         ModelError: The master is not the one that the model's hash speaks of.
     """
     require_cross_builder(backend)
-    if "." not in sm:
-        sm = f"{sm[:-1]}.{sm[-1:]}"
     model.verify("image")
     options = {"sm": sm}
     derived_path = directory / "derived.onnx"
@@ -88,6 +86,22 @@ def build_for(
         (files / file.name).rename(directory / file.name)
     files.rmdir()
     return seal(directory, manifest, signing_key).manifest
+
+
+def sm_of(text: str) -> str:
+    """A compute capability such as `8.9`, from `sm_89`, `89` or `8.9`.
+
+    Raises:
+        ConfigError: `config.target`: it is none of these.
+    """
+    found = _SM.fullmatch(text)
+    if found is None:
+        raise ConfigError(
+            f"{text!r} is no compute capability",
+            code="config.target",
+            hint="Write it as sm_89, 89 or 8.9.",
+        )
+    return f"{found[1]}.{found[2]}"
 
 
 def require_cross_builder(backend: Backend) -> None:
@@ -142,10 +156,8 @@ def judge_package(
         report = run_gate(reference, engine, frames, bank, limits, frames_words=frames_words)
     finally:
         engine.close()
-    outcome = Attempt(spec.precision, "passed" if report.passed else "failed", report.reasons)
-    manifest = replace(
-        package.manifest, gate=report, attempts=(*package.manifest.attempts, outcome)
-    )
+    attempts = (*package.manifest.attempts, attempt_of(spec.precision, report))
+    manifest = replace(package.manifest, gate=report, attempts=attempts)
     try:
         for file in manifest.files:
             shutil.copyfile(package.directory / file.name, directory / file.name)

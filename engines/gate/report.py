@@ -5,9 +5,8 @@ A value that a manifest carries. It measures nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from engines.gate.thresholds import Thresholds
 
@@ -108,28 +107,50 @@ class GateReport:
         """Whether it may be served by a caller that runs no frame twice."""
         return self.passed and not self.needs_higher_precision
 
-    @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> GateReport:
-        """Read what `dataclasses.asdict` wrote and JSON carried.
+    @property
+    def rerun_words(self) -> str:
+        """Why it does not stand alone."""
+        labels = ", ".join(rerun.label for rerun in self.needs_higher_precision)
+        return (
+            f"critical labels ({labels}) need frames near their thresholds to be run again at a "
+            "higher precision, which is not done here"
+        )
+
+    def shortfalls(self) -> list[str]:
+        """Measures below their limits, in words; a measure that is missing or NaN is below."""
+        limits, spread = self.thresholds, self.centred_cosine
+        found = [
+            ("label decisions that stayed", self.decisions, limits.decisions),
+            ("shown labels that both engines show", self.shown, limits.shown),
+            ("frames whose best label stayed", self.top1, limits.top1),
+            (f"overlap of the best {limits.k} labels", self.topk, limits.topk),
+            ("mean centred cosine", None if spread is None else spread.mean, limits.centred_mean),
+            (
+                "first percentile of the centred cosine",
+                None if spread is None else spread.p1,
+                limits.centred_p1,
+            ),
+        ]
+        # Written so that NaN is below.
+        return [
+            f"{what}: {'not measured' if value is None else f'{value:.5f}'}, needed {limit}"
+            for what, value, limit in found
+            if value is None or not value >= limit
+        ]
+
+    def require_consistent(self) -> None:
+        """Refuse a report that says what its own numbers do not.
 
         Raises:
-            KeyError, TypeError, ValueError: It does not fit.
+            ValueError: It does.
         """
-        fields = dict(document)
-        spread = fields["centred_cosine"]
-        fields |= {
-            "reasons": tuple(fields["reasons"]),
-            "thresholds": Thresholds(**fields["thresholds"]),
-            "centred_cosine": None if spread is None else Spread(**spread),
-            "worst_labels": tuple(LabelAgreement(**item) for item in fields["worst_labels"]),
-            "needs_higher_precision": tuple(
-                Rerun(**item) for item in fields["needs_higher_precision"]
-            ),
-        }
-        report = cls(**fields)
-        if not isinstance(report.passed, bool) or report.passed == bool(report.reasons):
+        if self.passed == bool(self.reasons):
             raise ValueError("a report passed exactly when it has no reasons")
-        return report
+        short = self.shortfalls()
+        if self.frames < self.thresholds.min_frames:
+            short.append(f"{self.frames} frames, needed {self.thresholds.min_frames}")
+        if self.passed and short:
+            raise ValueError(f"the report says that it passed with {'; '.join(short)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,18 @@ class Thresholds:
     rerun_share: float = 0.10
     min_frames: int = MIN_FRAMES
 
+    def laxer_than(self, other: Thresholds) -> list[str]:
+        """Names of the limits that let through what the other's would not.
+
+        Overlaps of different `k` cannot be compared: another one counts as laxer.
+        """
+        least = ("decisions", "shown", "top1", "topk", "centred_mean", "centred_p1", "min_frames")
+        most = ("critical_changed", "rerun_share")
+        # Written so that NaN is laxer.
+        found = [name for name in least if not getattr(self, name) >= getattr(other, name)]
+        found += [name for name in most if not getattr(self, name) <= getattr(other, name)]
+        return found if self.k == other.k else [*found, "k"]
+
 
 # Only the order of sums differs.
 _SAME_FLOATS = Thresholds(0.9999, 0.999, 0.999, 0.999, 0.9999, 0.999)

@@ -6,7 +6,6 @@ Importing this module imports no torch.
 from __future__ import annotations
 
 import importlib.util
-import platform
 from pathlib import Path
 
 from engines.backend import Artifact, Availability, BuildRequest, BuildWatch, Target
@@ -41,6 +40,12 @@ class InductorBackend:
     def build(self, request: BuildRequest, directory: Path, watch: BuildWatch) -> Artifact:
         from engines.inductor.builder import compile_buckets
 
+        if request.plan.name not in self.precisions:
+            raise EngineError(
+                f"{self.name} does not run {request.plan.name}, only "
+                f"{', '.join(sorted(self.precisions))}",
+                code="engine.precision",
+            )
         available = self.probe()
         if available.target is None:
             raise EngineError(available.reason, code="engine.backend_unavailable")
@@ -55,20 +60,14 @@ class InductorBackend:
         )
 
     def refusal(self, spec: EngineSpec, target: Target) -> str | None:
+        if spec.backend != self.name or spec.precision not in self.precisions:
+            return f"{self.name} does not run {spec.precision} of {spec.backend}"
         available = self.probe()
         if available.target is None:
             return available.reason
-        here = available.target
         if spec.backend_version != available.version:
-            return f"built with torch {spec.backend_version}, here is {available.version}"
-        for what in ("os", "arch", "sm"):
-            built, found = getattr(target, what), getattr(here, what)
-            if built != found:
-                return f"built for {what} {built}, here is {found}"
-        for library, version in target.libraries.items():
-            if here.libraries.get(library) != version:
-                return f"built with {library} {version}, here is {here.libraries.get(library)}"
-        return None
+            return f"it is for torch {spec.backend_version}, here is {available.version}"
+        return target.difference(available.target)
 
     def open(self, spec: EngineSpec, directory: Path, model: Model, *, threads: int) -> Engine:
         from engines.inductor.runtime import CpuInductorEngine, CudaInductorEngine
@@ -80,15 +79,18 @@ class InductorBackend:
 def _target() -> Target:
     import torch
 
-    here = {"os": platform.system().lower(), "arch": platform.machine()}
     if not torch.cuda.is_available():
         from torch._inductor.cpu_vec_isa import pick_vec_isa
 
         # The code is compiled for this processor's vector instructions.
         libraries = {"torch": torch.__version__, "cpu_isa": str(pick_vec_isa())}
-        return Target(**here, libraries=libraries)
+        return Target.here(libraries=libraries)
     major, minor = torch.cuda.get_device_capability()
-    libraries = {"torch": torch.__version__, "cuda": str(torch.version.cuda)}
-    return Target(
-        **here, sm=f"{major}.{minor}", gpu=torch.cuda.get_device_name(), libraries=libraries
-    )
+    libraries = {
+        "torch": torch.__version__,
+        "cuda": str(torch.version.cuda),
+        # The code that launches the kernels is C++, compiled with -march=native for a GPU too. It
+        # is asked without a compiler, which a machine that only runs engines need not have.
+        "cpu_isa": torch.backends.cpu.get_cpu_capability(),
+    }
+    return Target.here(sm=f"{major}.{minor}", gpu=torch.cuda.get_device_name(), libraries=libraries)

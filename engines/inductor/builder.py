@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import time
 import warnings
+import zipfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from engines.backend import BuildRequest, BuildWatch
+from engines.cuda.torch_device import out_of_memory
 from engines.inductor.epilogue import join_epilogues
 from engines.inductor.fusion import FUSED, fused
 from engines.inductor.graph import read
 from engines.inductor.program import Program
-from reelsight.errors import ConfigError, EngineError, first_line
+from reelsight.errors import ConfigError, EngineError, ReelsightError, first_line
 
 __all__ = ["WEIGHTS", "Compiled", "bucket_file", "compile_buckets", "program_for"]
 
 WEIGHTS = "weights.safetensors"
-# What a person may set at a build.
+# What a person may set at a build, to true or false.
 OPTIONS = frozenset({"kernels", "max_autotune"})
 
 
@@ -51,11 +56,24 @@ def bucket_file(bucket: int) -> str:
 
 
 def program_for(request: BuildRequest, proto: Any, bucket: int, device: str) -> Program:
-    """The torch program of a bucket, before it is compiled."""
+    """The torch program of a bucket, before it is compiled.
+
+    Raises:
+        EngineError: `engine.bad_onnx`: it does not take frames and give embeddings of the model.
+        ModelError: An operator is not supported.
+    """
     graph = fused(proto, bucket)
+    size, dim = request.model.geometry.size, request.model.dim
+    found = (graph.shapes[graph.input], graph.shapes[graph.output])
+    expected = ((bucket, size, size, 3), (bucket, dim))
+    if found != expected:
+        raise EngineError(
+            f"{request.source} takes and gives {found}, expected {expected}",
+            code="engine.bad_onnx",
+        )
     join_epilogues(graph)
     careful = request.plan.norms_fp32 or request.plan.floats == "fp32"
-    kernels = bool(request.options.get("kernels", True)) and _has_kernels(device)
+    kernels = _uses_kernels(request, device)
     program = Program(graph, device=device, kernels=kernels, exact_gelu=careful)
     return program.eval()
 
@@ -67,15 +85,11 @@ def compile_buckets(
 
     Raises:
         ConfigError: `config.engine_option`.
-        EngineError: `engine.wrong_onnx`, `engine.build_failed`, `engine.build_cancelled`.
+        EngineError: `engine.wrong_onnx`, `engine.bad_onnx`, `engine.build_failed`,
+            `engine.out_of_memory`, `engine.unwritable`, `engine.build_cancelled`.
         ModelError: The file cannot be read, or holds an operator that is not supported.
     """
-    unknown = set(request.options) - OPTIONS
-    if unknown:
-        raise ConfigError(
-            f"aotinductor has no option {sorted(unknown)}; it has {sorted(OPTIONS)}",
-            code="config.engine_option",
-        )
+    _check_options(request)
     request.verify_source()
     started = time.perf_counter()
     proto = read(request.source)
@@ -85,8 +99,9 @@ def compile_buckets(
     for i, bucket in enumerate(request.buckets):
         watch.progress(f"compile bucket {bucket}", i / len(request.buckets))
         at = time.perf_counter()
-        program = program_for(request, proto, bucket, device)
-        state = {name: value.contiguous() for name, value in program.state_dict().items()}
+        with _torchs_words(bucket):
+            program = program_for(request, proto, bucket, device)
+            state = {name: value.contiguous() for name, value in program.state_dict().items()}
         if weights is None:
             weights = state
             fusions = dict(Counter(n.op for n in program.nodes if n.op in FUSED))
@@ -96,18 +111,42 @@ def compile_buckets(
                 code="engine.build_failed",
                 hint="Report the model: its weights depend on the batch size.",
             )
-        _compile(program, bucket, request, directory / bucket_file(bucket), device)
+        with _torchs_words(bucket):
+            _compile(program, bucket, request, directory / bucket_file(bucket), device)
         seconds[str(bucket)] = round(time.perf_counter() - at, 2)
         del program
     watch.progress("weights", 1.0)
     if weights is None:
         raise EngineError("no buckets to build", code="engine.build_failed")
-    save_file({name: value.cpu() for name, value in weights.items()}, directory / WEIGHTS)
+    try:
+        save_file({name: value.cpu() for name, value in weights.items()}, directory / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise EngineError(
+            f"the weights cannot be written: {error}", code="engine.unwritable"
+        ) from error
     return Compiled(
         files=(*(bucket_file(b) for b in request.buckets), WEIGHTS),
         seconds=time.perf_counter() - started,
-        details={"bucket_seconds": seconds, "fusions": fusions, "kernels": _has_kernels(device)},
+        details={
+            "bucket_seconds": seconds,
+            "fusions": fusions,
+            "kernels": _uses_kernels(request, device),
+        },
     )
+
+
+def _check_options(request: BuildRequest) -> None:
+    unknown = set(request.options) - OPTIONS
+    if unknown:
+        raise ConfigError(
+            f"aotinductor has no option {sorted(unknown)}; it has {sorted(OPTIONS)}",
+            code="config.engine_option",
+        )
+    for name, value in request.options.items():
+        if type(value) is not bool:
+            raise ConfigError(
+                f"{name} is {value!r}, not true or false", code="config.engine_option"
+            )
 
 
 def _compile(program: Program, bucket: int, request: BuildRequest, path: Path, device: str) -> None:
@@ -118,16 +157,50 @@ def _compile(program: Program, bucket: int, request: BuildRequest, path: Path, d
         "always_keep_tensor_constants": True,
         "max_autotune": bool(request.options.get("max_autotune", False)),
     }
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            # torch warns about its own serialisation; what matters is checked by the gate.
-            warnings.simplefilter("ignore")
-            exported = torch.export.export(program, (frames,), strict=False)
-            torch._inductor.aoti_compile_and_package(
-                exported, package_path=str(path), inductor_configs=settings
-            )
-    except Exception as error:  # Boundary: the compiler raises its own, Triton's and g++'s errors.
+    with torch.no_grad(), warnings.catch_warnings():
+        # torch warns about its own serialisation; what matters is checked by the gate.
+        warnings.simplefilter("ignore")
+        exported = torch.export.export(program, (frames,), strict=False)
+        torch._inductor.aoti_compile_and_package(
+            exported, package_path=str(path), inductor_configs=settings
+        )
+    require_shared_runtime(path)
+
+
+def require_shared_runtime(path: Path) -> None:
+    """Refuse a program that brings a C++ runtime of its own.
+
+    A compiler that finds no shared libstdc++ takes the static one without a word, and two of them
+    in a process crash it when the program is loaded.
+
+    Args:
+        path: A compiled package.
+
+    Raises:
+        EngineError: `engine.build_failed`.
+    """
+    with zipfile.ZipFile(path) as package:
+        libraries = [name for name in package.namelist() if name.endswith(".so")]
+        own = [name for name in libraries if b"libstdc++.so" not in package.read(name)]
+    if own or not libraries:
         raise EngineError(
+            f"{Path(own[0]).name if own else path} is not linked with the shared libstdc++",
+            code="engine.build_failed",
+            hint="Let the linker find libstdc++.so: install libstdc++'s development package, or "
+            "put a directory with the link libstdc++.so into LIBRARY_PATH; CXX may name another "
+            "compiler.",
+        )
+
+
+@contextmanager
+def _torchs_words(bucket: int) -> Iterator[None]:
+    """Turn what the compiler raises into an EngineError."""
+    try:
+        yield
+    except ReelsightError:
+        raise
+    except Exception as error:  # Boundary: the compiler raises its own, Triton's and g++'s errors.
+        raise out_of_memory(error) or EngineError(
             f"torch cannot compile bucket {bucket}: {first_line(error)}",
             code="engine.build_failed",
             hint="A CUDA build needs Triton and a C++ compiler on this machine.",
@@ -146,6 +219,7 @@ def _bits(value: torch.Tensor) -> torch.Tensor:
     )
 
 
-def _has_kernels(device: str) -> bool:
-    """Our kernels read through tensor maps, which came with SM 9.0."""
-    return device == "cuda" and torch.cuda.get_device_capability() >= (9, 0)
+def _uses_kernels(request: BuildRequest, device: str) -> bool:
+    """Whether our kernels are wanted and run: they read through tensor maps, since SM 9.0."""
+    wanted = request.options.get("kernels", True)
+    return bool(wanted) and device == "cuda" and torch.cuda.get_device_capability() >= (9, 0)

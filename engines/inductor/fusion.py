@@ -3,7 +3,9 @@
 Three rewrites, each exact up to rounding: a GEMM with its bias (and its Q/DQ, when the file carries
 them) becomes `Linear`; the operators between three projections and the next one become
 `Attention` over a packed [batch, tokens, 3 * width] value; and what the last block computes for
-tokens that nobody reads is not computed. What is not recognised runs as it was written.
+tokens that nobody reads is not computed. A rewrite is made where all that it relies on was read in
+the graph: axes, shapes, types, zero points and the order of elements. What is not recognised runs
+as it was written.
 
 Rewrites are found on a graph bound to a batch of two and applied to any other by name: they
 change names and nodes, never shapes.
@@ -11,6 +13,7 @@ change names and nodes, never shapes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +21,7 @@ import torch
 
 from engines.inductor.graph import Graph, Node, bind
 from engines.inductor.layout import origin, rows_of, through
+from engines.inductor.linears import join_linears
 
 __all__ = ["FUSED", "fused"]
 
@@ -29,8 +33,7 @@ def fused(proto: Any, batch: int) -> Graph:
     """An ONNX graph bound to a batch, rewritten.
 
     The operators that this adds, beside ONNX's:
-        Linear(x [..., K], weight [N, K], bias [N] or ""): x @ weight.T + bias.
-        QuantisedLinear(x, weight [N, K] int8 or float8_e4m3, bias or "", x_scale, weight_scale).
+        Linear and QuantisedLinear, as linears.join_linears says.
         Attention(qkv [B, T, 3 * D]; heads, scale) -> [B, T, D].
         TokenAttention(q [B, D], kv [B, T, 2 * D]; heads, scale) -> [B, D].
 
@@ -38,7 +41,7 @@ def fused(proto: Any, batch: int) -> Graph:
         ModelError: An operator is not supported.
     """
     pattern = bind(proto, _BATCH)
-    _join_linears(pattern)
+    join_linears(pattern)
     _join_attentions(pattern)
     _follow_one_token(pattern)
     graph = bind(proto, batch)
@@ -47,83 +50,6 @@ def fused(proto: Any, batch: int) -> Graph:
     used = {name for node in graph.nodes for name in node.inputs}
     graph.constants = {name: value for name, value in folded.items() if name in used}
     return graph
-
-
-# --- GEMMs -------------------------------------------------------------------------------------
-
-
-def _join_linears(graph: Graph) -> None:
-    consumers = graph.consumers()
-    producers = graph.producers()
-    for node in list(graph.nodes):
-        found = _weight(graph, producers, node)
-        if found is None:
-            continue
-        weight, weight_scale = found
-        bias, output, joined = "", node.outputs[0], [node]
-        if node.op == "Gemm" and len(node.inputs) > 2:
-            bias = node.inputs[2]
-        after = consumers.get(output, [])
-        if not bias and len(after) == 1 and after[0].op == "Add" and output != graph.output:
-            other = [i for i in after[0].inputs if i != output]
-            value = graph.constants.get(other[0]) if other else None
-            if value is not None and value.shape == (weight.shape[0],):
-                bias, output = other[0], after[0].outputs[0]
-                joined.append(after[0])
-        name = f"{output}.weight"
-        graph.constants[name] = weight
-        graph.shapes[name] = tuple(weight.shape)
-        if weight_scale is None:
-            linear = Node("Linear", [node.inputs[0], name, bias], [output])
-        else:
-            x, x_scale = _quantised_input(producers, node.inputs[0])
-            graph.constants[f"{output}.weight_scale"] = weight_scale
-            inputs = [x, name, bias, x_scale, f"{output}.weight_scale"]
-            linear = Node("QuantisedLinear", inputs, [output])
-        graph.nodes[graph.nodes.index(node)] = linear
-        for extra in joined[1:]:
-            graph.nodes.remove(extra)
-    graph.prune()
-
-
-def _weight(
-    graph: Graph, producers: dict[str, Node], node: Node
-) -> tuple[torch.Tensor, torch.Tensor | None] | None:
-    """The [N, K] weight of a GEMM by a constant, and its scale where both sides are quantised."""
-    if node.op not in ("MatMul", "Gemm"):
-        return None
-    at = node.attributes
-    if at.get("alpha", 1.0) != 1.0 or at.get("beta", 1.0) != 1.0 or at.get("transA", 0):
-        return None
-    name, scale = node.inputs[1], None
-    source = producers.get(name)
-    if source is not None and source.op == "DequantizeLinear":
-        if source.inputs[0] not in graph.constants or not _is_quantised(graph, producers, node):
-            return None
-        name, scale = source.inputs[0], graph.constants[source.inputs[1]].float()
-    weight = graph.constants.get(name)
-    if weight is None or weight.dim() != 2:
-        return None
-    return (weight if at.get("transB", 0) else weight.t()).contiguous(), scale
-
-
-def _is_quantised(graph: Graph, producers: dict[str, Node], node: Node) -> bool:
-    """Whether the left operand is quantised too, symmetrically."""
-    dequantise = producers.get(node.inputs[0])
-    if dequantise is None or dequantise.op != "DequantizeLinear":
-        return False
-    quantise = producers.get(dequantise.inputs[0])
-    if quantise is None or quantise.op != "QuantizeLinear" or len(quantise.inputs) < 3:
-        return False
-    zero = graph.constants[quantise.inputs[2]]
-    symmetric = zero.dtype in (torch.int8, torch.float8_e4m3fn) and not zero.float().any()
-    return symmetric and graph.constants[quantise.inputs[1]].numel() == 1
-
-
-def _quantised_input(producers: dict[str, Node], name: str) -> tuple[str, str]:
-    """What is quantised, and the name of its scale."""
-    quantise = producers[producers[name].inputs[0]]
-    return quantise.inputs[0], quantise.inputs[1]
 
 
 # --- attention ---------------------------------------------------------------------------------
@@ -161,6 +87,12 @@ def _join_attention(graph: Graph, softmax: Node) -> None:
     mixed = _only(consumers, _cast_away(consumers, softmax.outputs[0]), "MatMul")
     if product is None or product.op != "MatMul" or mixed is None:
         return
+    # A row of scores stays a row, in its place, and is what the softmax is taken over.
+    rows = scores.index.shape[-2:] == graph.shapes[scores.source][-2:]
+    still = torch.equal(scores.index.reshape(-1), torch.arange(scores.index.numel()))
+    axis = softmax.attributes.get("axis", -1)
+    if not (rows and still) or axis not in (-1, scores.index.dim() - 1):
+        return
     parts = [
         _projection(graph, product.inputs[0], transposed=False),
         _projection(graph, product.inputs[1], transposed=True),
@@ -171,6 +103,14 @@ def _join_attention(graph: Graph, softmax: Node) -> None:
     q, k, v = (p for p in parts if p is not None)
     if len({p.source for p in (q, k, v)}) != 1 or v.factor != 1.0:
         return
+    if len({(p.tokens, p.columns.shape) for p in (q, k, v)}) != 1:
+        return  # Queries that share keys and values, or read some tokens alone.
+    made = {product.outputs[0]: q.tokens, mixed.outputs[0]: q.columns.shape[1]}
+    if any(
+        math.prod(graph.shapes[name]) != _BATCH * len(q.columns) * q.tokens * width
+        for name, width in made.items()
+    ):
+        return  # One operand was broadcast over the other's heads.
     packed = _packed(graph, (q, k, v), mixed.outputs[0])
     rest = _output_projection(graph, mixed.outputs[0], q)
     if packed is None or rest is None:
@@ -216,24 +156,20 @@ def _packed(
     """The name of the packed [B, T, 3 * D] projection; None when the parts cannot be packed."""
     name = f"{stem}.qkv"
     first = parts[0].linear
-    if (
-        len({p.linear.op for p in parts}) != 1
-        or len({bool(p.linear.inputs[2]) for p in parts}) != 1
-    ):
-        return None
-    if first.op == "QuantisedLinear" and any(
-        not torch.equal(graph.constants[p.linear.inputs[i]], graph.constants[first.inputs[i]])
+    alike = {
+        (p.linear.op, bool(p.linear.inputs[2]), graph.constants[p.linear.inputs[1]].dtype)
         for p in parts
-        for i in (3, 4)
-        if graph.constants[p.linear.inputs[i]].numel() == 1 or i == 3
-    ):
+    }
+    if len(alike) != 1:
         return None
+    if first.op == "QuantisedLinear":
+        scales = {float(graph.constants[p.linear.inputs[3]]) for p in parts}
+        if len(scales) != 1:
+            return None
     columns = [p.columns.reshape(-1) for p in parts]
 
     def gathered(position: int) -> torch.Tensor:
         values = [graph.constants[p.linear.inputs[position]] for p in parts]
-        if values[0].numel() == 1:
-            return values[0]
         return torch.cat([v[c] for v, c in zip(values, columns, strict=True)])
 
     inputs = [parts[0].source, f"{name}.weight", ""]
@@ -258,7 +194,7 @@ def _output_projection(graph: Graph, mixed: str, q: _Projection) -> tuple[Node, 
     if linear is None:
         return None
     into = origin(graph, linear.inputs[0])
-    if into.source != mixed:
+    if into.source != mixed or into.index.numel() != _BATCH * q.tokens * heads * head:
         return None
     # Renumber from [batch, heads, tokens, head] to [batch, tokens, heads * head].
     order = torch.arange(into.index.numel()).reshape(_BATCH, q.tokens, heads, head)
@@ -346,8 +282,12 @@ def _rowwise(graph: Graph, node: Node) -> bool:
     """Whether a token's output depends on that token's inputs alone, by the same rule for all."""
     if node.op in ("Linear", "QuantisedLinear"):
         return True
+    if node.op == "LayerNormalization" and node.attributes.get("axis", -1) != -1:
+        return False  # The axis is another one when the tokens are gone.
     constants = [graph.constants[i] for i in node.inputs if i in graph.constants]
-    return node.op in _ROWWISE and all(value.dim() < 2 for value in constants)
+    values = [graph.shapes[i] for i in node.inputs if i and i not in graph.constants]
+    same = all(shape == values[0] for shape in values)
+    return node.op in _ROWWISE and same and all(value.dim() < 2 for value in constants)
 
 
 def _reads_token(graph: Graph, node: Node) -> bool:

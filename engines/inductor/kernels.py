@@ -2,7 +2,8 @@
 
 A tower's sequences are short and often one longer than a multiple of a tile (257: a class token
 before 16 x 16 patches), which costs a general flash attention a third of its work. Its GEMMs are
-followed by a bias, a GELU and a quantisation, each of which a library makes a pass over memory.
+followed by a bias, a GELU and a quantisation, each of which a library makes a pass over memory;
+so are its residual sums, by a norm.
 The module knows pointers and shapes; `launch` knows tensors.
 """
 
@@ -12,7 +13,7 @@ import triton
 import triton.language as tl
 from triton.language.extra import libdevice
 
-__all__ = ["attention_class_first", "attention_tiles", "gemm"]
+__all__ = ["add_norm", "attention_class_first", "attention_tiles", "gemm"]
 
 
 @triton.jit
@@ -22,7 +23,9 @@ def _stored(y, to_out, out):
     if kind == tl.int8:
         return tl.clamp(libdevice.rint(y * to_out), -128.0, 127.0).to(tl.int8)
     if kind == tl.float8e4nv:
-        return tl.clamp(y * to_out, -448.0, 448.0).to(tl.float8e4nv)
+        # What overflowed to NaN must reach whoever looks for it.
+        everywhere: tl.constexpr = tl.PropagateNan.ALL
+        return tl.clamp(y * to_out, -448.0, 448.0, propagate_nan=everywhere).to(tl.float8e4nv)
     return y.to(kind)
 
 
@@ -140,6 +143,33 @@ def attention_class_first(
             highest = higher
         y = _stored(acc / total[:, None], to_out, out)
         tl.store(to + rows[:, None] * heads * HEAD + dims[None, :], y)
+
+
+@triton.jit
+def add_norm(x, y, weight, bias, total, out, epsilon, to_out, width, BLOCK: tl.constexpr):
+    """A sum and its layer norm, one program a row.
+
+    Args:
+        x, y, total: [rows, width], of one type; total = x + y.
+        weight, bias: [width].
+        out: [rows, width], any type that _stored knows.
+        to_out: Reciprocal of the scale of a quantised output.
+    """
+    epsilon = tl.full([], epsilon, tl.float32)  # A compiler may pass Python's floats as float64.
+    to_out = tl.full([], to_out, tl.float32)
+    cols = tl.arange(0, BLOCK)
+    inside = cols < width
+    at = tl.program_id(0).to(tl.int64) * width + cols
+    both = tl.load(x + at, mask=inside, other=0).to(tl.float32)
+    both += tl.load(y + at, mask=inside, other=0).to(tl.float32)
+    both = both.to(total.dtype.element_ty)
+    tl.store(total + at, both, mask=inside)
+    both = both.to(tl.float32)
+    centred = tl.where(inside, both - tl.sum(both, 0) / width, 0)
+    unit = centred * tl.rsqrt(tl.sum(centred * centred, 0) / width + epsilon)
+    normed = unit * tl.load(weight + cols, mask=inside, other=0).to(tl.float32)
+    normed += tl.load(bias + cols, mask=inside, other=0).to(tl.float32)
+    tl.store(out + at, _stored(normed, to_out, out), mask=inside)
 
 
 @triton.jit

@@ -14,13 +14,14 @@ from torch.library import triton_op, wrap_triton
 
 from engines.inductor import kernels
 
-__all__ = ["attention", "gemm"]
+__all__ = ["add_norm", "attention", "gemm"]
 
 _TILE = 128
 _WIDE, _NARROW = 256, 128
 # A tile of half the width costs a little more than half.
 _NARROW_COST = 0.55
-_GROUP = 8
+# Rows of tiles that are walked together: how much of the operands stays in the cache.
+_GROUP_HALF, _GROUP_QUANTISED = 16, 8
 
 
 @triton_op("reelsight::attention", mutates_args={})
@@ -42,7 +43,8 @@ def attention(
     batch, tokens, width = qkv.shape
     head = width // 3 // heads
     out = torch.empty((batch, tokens, width // 3), dtype=out_dtype, device=qkv.device)
-    whole = tokens > _TILE and (tokens - 1) % _TILE == 0
+    # Wider heads would not fit their stages into shared memory.
+    whole = head <= 64 and tokens > _TILE and (tokens - 1) % _TILE == 0
     if whole:
         kernel, rows, cols, warps = kernels.attention_class_first, _TILE, _TILE, 4
         tiles = (tokens - 1) // rows + 1
@@ -114,7 +116,7 @@ def gemm(
         ROWS=rows,
         COLS=cols,
         DEPTH=128 // x.element_size(),
-        GROUP=_GROUP,
+        GROUP=_GROUP_QUANTISED if scaled else _GROUP_HALF,
         PROGRAMS=programs,
         SCALED=scaled,
         ACTIVATION=activation,
@@ -122,6 +124,49 @@ def gemm(
         num_stages=3,
     )
     return out
+
+
+@triton_op("reelsight::add_norm", mutates_args={})
+def add_norm(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    epsilon: float,
+    out_dtype: torch.dtype,
+    out_scale: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A residual sum, and its layer norm over the last axis.
+
+    Args:
+        x: fp16 or bf16 [..., D], contiguous.
+        y: Likewise.
+        weight: [D].
+        bias: [D].
+        epsilon: Added to the variance.
+        out_dtype: Of the norm: that of x, float8_e4m3fn or int8.
+        out_scale: Of a quantised norm.
+
+    Returns:
+        x + y, rounded to the type of x, and the norm of that.
+    """
+    width = x.shape[-1]
+    total = torch.empty_like(x)
+    out = torch.empty_like(x, dtype=out_dtype)
+    wrap_triton(kernels.add_norm)[(x.numel() // width,)](
+        x,
+        y,
+        weight,
+        bias,
+        total,
+        out,
+        epsilon,
+        1.0 / out_scale,
+        width,
+        BLOCK=triton.next_power_of_2(width),
+        num_warps=4,
+    )
+    return total, out
 
 
 def _tiles(m: int, n: int) -> tuple[int, int]:

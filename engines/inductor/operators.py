@@ -73,11 +73,21 @@ def _unsqueeze(at: Attributes, x: Any, axes: Any) -> Any:
     return x
 
 
+def _flatten(at: Attributes, x: Any) -> Any:
+    axis = at.get("axis", 1)
+    axis = axis + x.dim() if axis < 0 else axis
+    return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
+
+
 def _gather(at: Attributes, x: Any, index: Any) -> Any:
-    axis = at.get("axis", 0)
+    axis = at.get("axis", 0) % x.dim()
+    size = x.shape[axis]
+    wanted = ints(index)
+    if any(not -size <= i < size for i in wanted):
+        raise ValueError(f"a Gather of {wanted} out of {size}")
     if not tuple(index.shape):
-        return x.select(axis, int(index))
-    where = torch.tensor(ints(index), dtype=torch.int64, device=x.device)
+        return x.select(axis, wanted[0])
+    where = torch.tensor([i % size for i in wanted], dtype=torch.int64, device=x.device)
     rows = x.index_select(axis, where)
     return rows.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
 
@@ -130,6 +140,8 @@ def _torch_pads(pads: list[int], rank: int) -> list[int]:
 
 
 def _average_pool(at: Attributes, x: Any) -> Any:
+    if set(at.get("dilations", [1])) != {1}:
+        raise ValueError(f"an AveragePool with dilations {at['dilations']}")
     return F.avg_pool2d(
         x,
         list(at["kernel_shape"]),
@@ -186,8 +198,10 @@ def _clip(at: Attributes, x: Any, low: Any = None, high: Any = None) -> Any:
 
 def _reduce(function: Callable[..., Any]) -> Operator:
     def reduce(at: Attributes, x: Any, axes: Any = None) -> Any:
-        along = ints(axes) if axes is not None else list(at.get("axes", range(x.dim())))
-        return function(x, along, bool(at.get("keepdims", 1)))
+        along = ints(axes) if axes is not None else list(at.get("axes", []))
+        if not along and at.get("noop_with_empty_axes", 0):
+            raise ValueError("a reduction of nothing")
+        return function(x, along or list(range(x.dim())), bool(at.get("keepdims", 1)))
 
     return reduce
 
@@ -237,7 +251,7 @@ OPERATORS: dict[str, Operator] = {
     "Erf": _pointwise(torch.erf),
     "Exp": _pointwise(torch.exp),
     "Expand": lambda at, x, shape: x.expand(torch.broadcast_shapes(x.shape, tuple(ints(shape)))),
-    "Flatten": lambda at, x: x.flatten(at.get("axis", 1)) if at.get("axis", 1) == 1 else x,
+    "Flatten": _flatten,
     "Gather": _gather,
     "Gelu": lambda at, x: F.gelu(
         x, approximate="tanh" if at.get("approximate") in (b"tanh", "tanh") else "none"

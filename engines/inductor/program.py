@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # The field's name for it.
 
 from engines.inductor import operators
+from engines.inductor.epilogue import HALF
 from engines.inductor.graph import Graph, Node
 
 __all__ = ["Program"]
@@ -20,7 +21,6 @@ __all__ = ["Program"]
 _OWN_GEMM_ROWS = 2048
 # Tensor maps take rows that are a multiple of this long.
 _MAP_BYTES = 16
-_HALF = (torch.float16, torch.bfloat16)
 
 
 class Program(torch.nn.Module):
@@ -53,7 +53,9 @@ class Program(torch.nn.Module):
             value = graph.constants[name]
             if value.dtype in (torch.int64, torch.int32) or name in bounds:
                 # A tracer must see what steers an operator, so it is no tensor.
-                self._steering[name] = value.numpy()
+                # numpy has no bfloat16.
+                exact = value.float() if value.dtype.is_floating_point else value
+                self._steering[name] = exact.numpy()
                 continue
             if value.numel() == 1 and value.dtype.is_floating_point:
                 self._scales[name] = float(value)
@@ -102,6 +104,8 @@ class Program(torch.nn.Module):
                 return (_quantise(inputs[0], self._scales[at["to"]], at["type"]),)
             case "Attention":
                 return (self._attention(node, inputs[0]),)
+            case "AddNorm":
+                return self._add_norm(node, *inputs)
             case "TokenAttention":
                 return (_token_attention(inputs[0], inputs[1], at),)
             case "QuickGelu":
@@ -111,11 +115,13 @@ class Program(torch.nn.Module):
         return operators.apply(node.op, inputs, at)
 
     def _linear(self, node: Node, x: Any, weight: Any, bias: Any) -> Any:
-        own = self._kernels and x.dtype in _HALF and bias is not None
+        activation = node.attributes.get("activation", "")
+        # The library's plain GEMM is the faster one; what follows it costs it a pass over memory.
+        own = self._kernels and x.dtype in HALF and bias is not None
+        own = own and bool(activation or "to" in node.attributes)
         rows = x.numel() // x.shape[-1]
         if own and rows >= _OWN_GEMM_ROWS and _mappable(x, weight):
             return self._own_gemm(node, x, weight, bias, bias, 1.0, x.dtype)
-        activation = node.attributes.get("activation", "")
         y = _activate(F.linear(x, weight, bias), activation)
         return self._quantised_output(node, y)
 
@@ -153,7 +159,7 @@ class Program(torch.nn.Module):
         batch, tokens, width = qkv.shape
         heads = at["heads"]
         head = width // 3 // heads
-        if self._kernels and qkv.dtype in _HALF and head in (32, 64, 128):
+        if self._kernels and qkv.dtype in HALF and head in (32, 64, 128):
             from engines.inductor.launch import attention
 
             scale = self._scales[at["to"]] if "to" in at else 1.0
@@ -161,6 +167,25 @@ class Program(torch.nn.Module):
         q, k, v = qkv.view(batch, tokens, 3, heads, head).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, scale=at["scale"])
         return self._quantised_output(node, mixed.transpose(1, 2).flatten(2))
+
+    def _add_norm(self, node: Node, x: Any, y: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
+        at = node.attributes
+        if self._kernels:
+            from engines.inductor.launch import add_norm
+
+            scale = self._scales[at["to"]] if "to" in at else 1.0
+            return add_norm(
+                x.contiguous(),
+                y.contiguous(),
+                weight,
+                bias,
+                at["epsilon"],
+                at.get("type", x.dtype),
+                scale,
+            )
+        total = x + y
+        normed = F.layer_norm(total, (total.shape[-1],), weight, bias, at["epsilon"])
+        return total, self._quantised_output(node, normed)
 
     def _quantised_output(self, node: Node, y: Any) -> Any:
         at = node.attributes

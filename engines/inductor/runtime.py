@@ -19,9 +19,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from engines.cuda.device import CudaGraph, CudaStream
-from engines.cuda.pipeline import Pipeline
+from engines.cuda.pipeline import Pipeline, open_largest_first
 from engines.cuda.slots import Slot
-from engines.cuda.torch_device import TorchDevice, on_stream, tensor_of, torch_errors
+from engines.cuda.torch_device import (
+    TorchDevice,
+    on_stream,
+    out_of_memory,
+    tensor_of,
+    torch_errors,
+)
 from engines.inductor.builder import WEIGHTS, bucket_file
 from reelsight.engine.batches import check_batch, run_buckets
 from reelsight.engine.protocol import Ticket
@@ -51,7 +57,9 @@ class CpuInductorEngine:
         self._spec = spec
         self._threads = threads
         self._weights = _weights(directory, "cpu")
-        self._runners = {b: _load(directory, b, self._weights) for b in spec.buckets}
+        self._runners: dict[int, Any] | None = {
+            b: _load(directory, b, self._weights) for b in spec.buckets
+        }
 
     @property
     def spec(self) -> EngineSpec:
@@ -65,6 +73,8 @@ class CpuInductorEngine:
         run_buckets(self)
 
     def run(self, pixels: Pixels) -> Embeddings:
+        if self._runners is None:
+            raise EngineError("the engine was closed", code="engine.closed")
         check_batch(self._spec, pixels)
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
@@ -76,7 +86,8 @@ class CpuInductorEngine:
         return found
 
     def close(self) -> None:
-        """The runners' memory goes with the last reference to them."""
+        self._runners = None
+        self._weights.clear()
 
 
 class CudaInductorEngine:
@@ -93,14 +104,28 @@ class CudaInductorEngine:
 
     def __init__(self, spec: EngineSpec, directory: Path, *, threads: int) -> None:
         self._spec = spec
+        if spec.precision == "fp32":
+            # torch's default is TF32, and FP32 is what the others are measured against.
+            torch.backends.cudnn.allow_tf32 = False
         self._device = TorchDevice()
         self._pipeline: Pipeline[GraphLane] | None = None
-        with self._device.current():
-            self._stream = self._device.stream()
-            with torch_errors():
-                self._weights = _weights(directory, "cuda")
-            lanes = self._open_lanes(directory)
-            self._pipeline = Pipeline(spec, self._device, lanes, slots=_SLOTS, copy_threads=threads)
+        self._weights: dict[str, torch.Tensor] = {}
+        try:
+            with self._device.current():
+                self._stream = self._device.stream()
+                with torch_errors():
+                    self._weights = _weights(directory, "cuda")
+                # The largest first, so that smaller ones use its scratch memory.
+                lanes = open_largest_first(
+                    spec.buckets, lambda bucket: self._open_lane(directory, bucket)
+                )
+                self._pipeline = Pipeline(
+                    spec, self._device, lanes, slots=_SLOTS, copy_threads=threads
+                )
+        except BaseException:
+            self._weights.clear()
+            self._device.close()
+            raise
 
     @property
     def spec(self) -> EngineSpec:
@@ -156,17 +181,9 @@ class CudaInductorEngine:
             raise EngineError("the engine was closed", code="engine.closed")
         return self._pipeline
 
-    def _open_lanes(self, directory: Path) -> list[GraphLane]:
-        """A lane a bucket, the largest first, so that smaller ones use its scratch memory."""
-        lanes: list[GraphLane] = []
-        for bucket in reversed(self._spec.buckets):
-            runner = _load(directory, bucket, self._weights)
-            try:
-                lanes.append(GraphLane(self._spec, bucket, runner, self._device, self._stream))
-            except EngineError as error:
-                if error.code != "engine.out_of_memory" or bucket == self._spec.buckets[0]:
-                    raise
-        return lanes
+    def _open_lane(self, directory: Path, bucket: int) -> GraphLane:
+        runner = _load(directory, bucket, self._weights)
+        return GraphLane(self._spec, bucket, runner, self._device, self._stream)
 
 
 class GraphLane:
@@ -238,11 +255,12 @@ def _load(directory: Path, bucket: int, weights: dict[str, torch.Tensor]) -> Any
             {name: weights[name] for name in names}, check_full_update=True, user_managed=True
         )
     except (RuntimeError, OSError, KeyError, ValueError) as error:
-        raise EngineError(
+        unloadable = EngineError(
             f"torch cannot load {path}: {error}",
             code="engine.unloadable",
             hint="Build the package again with this torch on this GPU.",
-        ) from error
+        )
+        raise (out_of_memory(error) or unloadable) from error
     return runner
 
 

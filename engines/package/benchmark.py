@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,17 +24,19 @@ _PROTOCOL = (
 )
 
 
-def measure_engine(engine: Engine, *, seconds: float = 1.0) -> dict[str, Any]:
+def measure_engine(engine: Engine, *, seconds: float = 1.0, threads: int = 1) -> dict[str, Any]:
     """Measure latency and throughput.
 
     Args:
         engine: Any engine.
         seconds: How long each measurement takes at least. Latency is of 20 runs at least,
             throughput of 4 batches.
+        threads: CPU threads that the engine was opened with; noted, as speed depends on them.
 
     Returns:
         JSON values: `latency_ms` (p50, p99 and the number of runs), `buckets` (frames a second by
-        batch size), `frames_per_s` (of the best bucket), `protocol` and `seconds`.
+        batch size), `frames_per_s` (of the best bucket), `machine` (the processor's name and
+        `threads`), `protocol` and `seconds`.
     """
     engine.warmup()
     spec = engine.spec
@@ -49,9 +53,20 @@ def measure_engine(engine: Engine, *, seconds: float = 1.0) -> dict[str, Any]:
         },
         "buckets": speeds,
         "frames_per_s": max(speeds.values()),
+        "machine": {"cpu": _processor(), "threads": threads},
         "protocol": _PROTOCOL,
         "seconds": seconds,
     }
+
+
+def _processor() -> str:
+    """The processor's name as the kernel has it; its architecture where it has none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def _latencies(

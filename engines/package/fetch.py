@@ -6,7 +6,8 @@ native code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from engines.package.backends import backend_named
@@ -30,7 +31,8 @@ __all__ = [
 
 
 # What no other package would cure.
-_OURS = frozenset({"package.registry", "package.unwritable", "package.wait_timeout"})
+_OURS = frozenset({"package.registry", "package.unwritable"})
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ class PackageRef:
         trust: Whose packages are opened.
     """
 
-    registry: str
+    # It may hold credentials.
+    registry: str = field(repr=False)
     path: str
     manifest_sha256: str
     cache: Path
@@ -57,6 +60,8 @@ def choose_package(
 ) -> tuple[Negotiation, PackageRef | None]:
     """Negotiate and fetch; a package that turns out to be damaged gives way to the next best.
 
+    One that is replaced while it is fetched is looked for again, once.
+
     Returns:
         The negotiation, and where its choice is; None when the choice is the FP32 master or
         nothing.
@@ -65,6 +70,7 @@ def choose_package(
         PackageError: `package.registry` or `package.unwritable`: no package is to blame.
     """
     negotiation = negotiate(wish, registry.list())
+    again = True
     while (choice := negotiation.choice) is not None and choice.listed is not None:
         ref = reference(registry, choice.listed, cache)
         try:
@@ -72,6 +78,12 @@ def choose_package(
         except PackageError as error:
             if error.code in _OURS:
                 raise
+            if error.code == "package.replaced" and again:
+                # What took its place is as good a candidate; twice in a row is a reason to go on.
+                again = False
+                negotiation = negotiate(wish, registry.list())
+                continue
+            _log.warning("engine package %s is passed over: %s", choice.path, error.message)
             negotiation = negotiation.without(choice, error)
         else:
             return negotiation, ref
@@ -95,14 +107,7 @@ def fetch_package(ref: PackageRef) -> EnginePackage:
         listed = Listed(ref.path, ref.manifest_sha256, None)
         Registry(ref.registry, ref.trust).download(listed, scratch)
 
-    try:
-        return _verified(cache.obtain(key, download), ref)
-    except PackageError as error:
-        # What is damaged on this node's disk can be had again; what is refused cannot.
-        if error.code != "package.damaged" or not (ref.cache / key).is_dir():
-            raise
-    cache.discard(key)
-    return _verified(cache.obtain(key, download), ref)
+    return cache.obtain_whole(key, download, lambda directory: _verified(directory, ref))
 
 
 def open_packaged(ref: PackageRef, model: Model, *, threads: int) -> Engine:

@@ -10,11 +10,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from engines.backend import Target
 from engines.gate.report import Attempt, GateReport
+from engines.package.strict_json import read
 from engines.precision.plan import PLANS, PrecisionPlan
 from reelsight.errors import PackageError
 from reelsight.nouns.engine_spec import EngineSpec, Geometry
@@ -86,7 +87,7 @@ class PackageManifest:
         created_at: UTC, ISO 8601.
         gate: What the gate said; None when it was not asked.
         attempts: The rungs of the ladder that led here; the last is this package.
-        benchmark: What `reelsight engine bench` measured; JSON values.
+        benchmark: What `measure_engine` gave; None when it was not measured.
     """
 
     spec: EngineSpec
@@ -127,7 +128,16 @@ class PackageManifest:
             return "it was never put through the gate"
         if not self.gate.passed:
             return f"the gate stopped it: {'; '.join(self.gate.reasons)}"
+        if not self.gate.stands_alone:
+            return self.gate.rerun_words
         return None
+
+    @property
+    def refusal_code(self) -> str:
+        """Stable identifier of `refusal`."""
+        if self.gate is None:
+            return "package.ungated"
+        return "package.needs_rerun" if self.gate.passed else "package.gate_failed"
 
     @classmethod
     def from_bytes(cls, content: bytes, where: str) -> PackageManifest:
@@ -144,15 +154,25 @@ class PackageManifest:
         try:
             if len(content) > _MAX_BYTES:
                 raise ValueError(f"{len(content)} bytes")
-            document = json.loads(content)
+            document = json.loads(content, parse_constant=_no_constant)
             found = document.pop("format")
             if found != FORMAT:
                 raise PackageError(
                     f"{where} has package format {found!r}, this version reads {FORMAT}",
                     code="package.format",
                 )
-            manifest = _parse(document)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            manifest = read(cls, document)
+            if manifest.gate is not None:
+                manifest.gate.require_consistent()
+        # OverflowError: a whole number that no float holds.
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise PackageError(
                 f"{where} is not a package manifest: {error!r}", code="package.malformed"
             ) from error
@@ -200,55 +220,14 @@ def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).lstrip(".") or "-"
 
 
-def _parse(document: dict[str, Any]) -> PackageManifest:
-    spec = _exact(EngineSpec, document["spec"])
-    gate, calibration = document["gate"], document["calibration"]
-    parsed = {
-        **document,
-        "spec": EngineSpec(
-            **spec
-            | {
-                "geometry": Geometry(**_exact(Geometry, spec["geometry"])),
-                "buckets": tuple(_ints(spec["buckets"])),
-            }
-        ),
-        "target": Target(**_exact(Target, document["target"])),
-        "plan": PrecisionPlan(**_exact(PrecisionPlan, document["plan"])),
-        "calibration": None if calibration is None else CalibrationId(**calibration),
-        "inputs": tuple(_tensor(item) for item in document["inputs"]),
-        "outputs": tuple(_tensor(item) for item in document["outputs"]),
-        "files": tuple(PackageFile(**item) for item in document["files"]),
-        "build_s": float(document["build_s"]),
-        "gate": None if gate is None else GateReport.parse(gate),
-        "attempts": tuple(
-            Attempt(**{**item, "reasons": tuple(item["reasons"])}) for item in document["attempts"]
-        ),
-    }
-    return PackageManifest(**_exact(PackageManifest, parsed))
-
-
-def _exact(kind: type[Any], document: Mapping[str, Any]) -> dict[str, Any]:
-    names = {item.name for item in fields(kind)}
-    if set(document) != names:
-        raise ValueError(f"{kind.__name__} differs in {sorted(set(document) ^ names)}")
-    return dict(document)
-
-
-def _tensor(item: Mapping[str, Any]) -> TensorInfo:
-    exact = _exact(TensorInfo, item)
-    return TensorInfo(**exact | {"shape": tuple(exact["shape"])})
-
-
-def _ints(values: Any) -> list[int]:
-    if not all(type(value) is int for value in values):
-        raise TypeError(f"{values!r} are not whole numbers")
-    return list(values)
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
 
 
 def _check(manifest: PackageManifest, where: str) -> None:
     """What JSON's types do not say."""
     for file in manifest.files:
-        if not isinstance(file.name, str) or not _FILE_NAME.fullmatch(file.name):
+        if not _FILE_NAME.fullmatch(file.name):
             raise PackageError(
                 f"{where} names a file {file.name!r}, which is no plain name inside the package",
                 code="package.unsafe_name",
@@ -262,17 +241,16 @@ def _check(manifest: PackageManifest, where: str) -> None:
         "it names no files": not names,
         "files are named twice": len(set(names)) != len(names),
         "a file takes the manifest's name": bool({MANIFEST, SIGNATURE} & set(names)),
-        "a size is not a number of bytes": any(
-            type(file.bytes) is not int or file.bytes < 0 for file in manifest.files
-        ),
+        "a size is not a number of bytes": any(file.bytes < 0 for file in manifest.files),
         "a hash is no sha256": not all(
-            isinstance(digest, str) and _SHA256.fullmatch(digest)
+            _SHA256.fullmatch(digest)
             for digest in (*hashes, *(file.sha256 for file in manifest.files))
         ),
-        "a name is not text": not all(isinstance(text, str) and text for text in texts),
+        "a name is empty": not all(texts),
         "its plan is not what its precision says": PLANS.get(spec.precision) != manifest.plan,
         "its plan needs a calibration, and it names none": manifest.plan.needs_calibration
         and manifest.calibration is None,
+        "its benchmark is not one": not _is_benchmark(manifest.benchmark),
         "its gate report is of another engine": manifest.gate is not None
         and manifest.gate.engine != spec.hash,
         "its preprocessing is not that of this version": manifest.preprocessing
@@ -283,3 +261,14 @@ def _check(manifest: PackageManifest, where: str) -> None:
     found = [fault for fault, wrong in faults.items() if wrong]
     if found:
         raise PackageError(f"{where}: {'; '.join(found)}", code="package.malformed")
+
+
+def _is_benchmark(document: Mapping[str, Any] | None) -> bool:
+    """Whether what people and the negotiator read of a benchmark is there."""
+    if document is None:
+        return True
+    latency, machine = document.get("latency_ms"), document.get("machine")
+    if not isinstance(latency, dict) or not isinstance(machine, dict):
+        return False
+    numbers: list[Any] = [document.get("frames_per_s"), latency.get("p50"), latency.get("p99")]
+    return all(type(n) in (int, float) and 0 < n < float("inf") for n in numbers)

@@ -6,14 +6,18 @@ candidate, the last one: it is the reference, so it needs no package and no gate
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from engines.backend import Availability, Backend
+from engines.gate.thresholds import thresholds_for
 from engines.package.backends import BACKENDS, backend_named
 from engines.package.manifest import PackageManifest
 from engines.package.registry import Listed
+from engines.precision.onnx_graph import model_master_sha256
+from engines.precision.plan import plan_named
 from reelsight.errors import ConfigError, PackageError
 from reelsight.nouns.model import Model
 
@@ -33,14 +37,11 @@ class Wish:
         model: Whose engine.
         precision: Name of a plan, or `auto`.
         backend: Name of a backend, or `auto`.
-        reruns: Whether the caller runs frames near a critical label's threshold again at a higher
-            precision; without that, packages that need it are refused.
     """
 
     model: Model
     precision: str = AUTO
     backend: str = AUTO
-    reruns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,14 @@ def negotiate(
         packages: What a registry lists, of any model.
         backend_of: Finds a backend by name. Only backends of packages that are otherwise fit are
             asked for and probed: their libraries take seconds to import.
+
+    Raises:
+        ConfigError: There is no such precision or backend.
     """
+    if wish.precision != AUTO:
+        plan_named(wish.precision)
+    if wish.backend not in (AUTO, *BACKENDS):
+        backend_named(wish.backend)
     machine = _Machine(backend_of)
     judged = []
     for listed in packages:
@@ -182,7 +190,7 @@ def _refused(wish: Wish, listed: Listed, machine: _Machine) -> tuple[str, str]:
             f"it is of {spec.model} ({spec.model_hash[:12]}), "
             f"not {wish.model.name} ({wish.model.hash[:12]})",
         )
-    master = dict(wish.model.sha256)["image"]
+    master = model_master_sha256(wish.model)
     if manifest.master_sha256 != master:
         return (
             "package.other_onnx",
@@ -194,15 +202,11 @@ def _refused(wish: Wish, listed: Listed, machine: _Machine) -> tuple[str, str]:
     if wish.precision not in (AUTO, spec.precision):
         return "package.other_precision", f"{wish.precision} is wanted"
     if manifest.refusal is not None:
-        code = "package.ungated" if manifest.gate is None else "package.gate_failed"
-        return code, manifest.refusal
-    if not wish.reruns and manifest.gate is not None and not manifest.gate.stands_alone:
-        labels = ", ".join(rerun.label for rerun in manifest.gate.needs_higher_precision)
-        return (
-            "package.needs_rerun",
-            f"critical labels ({labels}) need frames near their thresholds to be run again at a "
-            "higher precision, which is not done here",
-        )
+        return manifest.refusal_code, manifest.refusal
+    gate = manifest.gate
+    laxer = [] if gate is None else gate.thresholds.laxer_than(thresholds_for(spec.precision))
+    if laxer:
+        return "package.lax_gate", f"its gate was laxer than this version's in {', '.join(laxer)}"
     return machine.refusal(manifest)
 
 
@@ -234,23 +238,27 @@ def _choose(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def _ranked(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Backends in their order; within one by measured speed where all were measured.
+    """Backends in their order; within one by measured speed where all were measured alike.
 
-    Speeds of different machines or of none cannot be compared, so one package without a benchmark
-    puts its backend's packages into the order of their precisions.
+    Speeds of different machines cannot be compared: where one package of a backend was measured on
+    another machine, or on none, its packages go in the order of their precisions.
     """
-    usable = [v for v in verdicts if v.code == _USABLE]
-    unmeasured = {v.backend for v in usable if _speed(v) is None}
+    machines: dict[str, set[str | None]] = {}
+    for verdict in verdicts:
+        if verdict.code == _USABLE:
+            machines.setdefault(verdict.backend, set()).add(_measured(verdict)[0])
+    comparable = {
+        backend for backend, found in machines.items() if len(found) == 1 and None not in found
+    }
 
     def key(verdict: Verdict) -> tuple[Any, ...]:
         if verdict.listed is None or verdict.listed.manifest is None:
             return (True, len(BACKENDS), 0.0, 0, verdict.path)
-        by_speed = verdict.code == _USABLE and verdict.backend not in unmeasured
-        speed = (_speed(verdict) or 0.0) if by_speed else 0.0
+        by_speed = verdict.code == _USABLE and verdict.backend in comparable
         return (
             verdict.code != _USABLE,
             _place(BACKENDS, verdict.backend),
-            -speed,
+            -_measured(verdict)[1] if by_speed else 0.0,
             _place(_PRECISIONS, verdict.precision),
             verdict.path,
         )
@@ -258,13 +266,13 @@ def _ranked(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return sorted(verdicts, key=key)
 
 
-def _speed(verdict: Verdict) -> float | None:
-    """Frames a second of the largest bucket, as the benchmark of the package has it."""
+def _measured(verdict: Verdict) -> tuple[str | None, float]:
+    """Where a package was measured, None when nowhere, and frames a second of its best bucket."""
     manifest: PackageManifest | None = verdict.listed.manifest if verdict.listed else None
     if manifest is None or manifest.benchmark is None:
-        return None
-    speed = manifest.benchmark.get("frames_per_s")
-    return float(speed) if isinstance(speed, int | float) else None
+        return None, 0.0
+    machine = [manifest.benchmark["machine"], manifest.target.gpu]
+    return json.dumps(machine, sort_keys=True), float(manifest.benchmark["frames_per_s"])
 
 
 def _place(order: Sequence[str], name: str) -> int:

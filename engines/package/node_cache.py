@@ -26,16 +26,19 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from reelsight.errors import PackageError
 
 __all__ = ["NodeCache"]
 
-_POLL_S = 0.1
+T = TypeVar("T")
+
+# Codes of an entry that is not what its maker left, or that another worker is replacing.
+_CURABLE = frozenset({"package.damaged", "package.missing", "package.malformed"})
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 
 
@@ -54,7 +57,6 @@ class NodeCache:
         key: str,
         make: Callable[[Path], object],
         *,
-        timeout_s: float | None = None,
         on_wait: Callable[[int | None], None] | None = None,
     ) -> Path:
         """The entry of a key, made by this worker or by another one meanwhile.
@@ -62,31 +64,82 @@ class NodeCache:
         Args:
             key: A plain name.
             make: Fills an empty directory; what it raises is raised here and leaves no entry.
-            timeout_s: How long to wait for another maker; None waits as long as it lives.
             on_wait: Called once, with the other maker's process id where it is known.
 
         Raises:
-            PackageError: `package.unwritable`, or `package.wait_timeout`.
+            PackageError: `package.unwritable`.
         """
         if not _KEY.fullmatch(key):
             raise ValueError(f"{key!r} is no plain name")
         entry = self.root / key
         if entry.is_dir():
             return entry
-        with self._locked(key, timeout_s, on_wait):
+        with self._locked(key, on_wait):
             if entry.is_dir():
                 return entry
             self._make(key, make)
         return entry
 
-    def discard(self, key: str) -> None:
-        """Forget an entry that turned out to be damaged; files that are open stay readable."""
-        with self._locked(key, None, None):
+    def obtain_whole(
+        self,
+        key: str,
+        make: Callable[[Path], object],
+        check: Callable[[Path], T],
+        *,
+        on_wait: Callable[[int | None], None] | None = None,
+    ) -> T:
+        """As obtain, and what `check` makes of the entry; one that is damaged is made anew, once.
+
+        Args:
+            key: A plain name.
+            make: As for obtain.
+            check: Raises a PackageError for an entry that cannot be used.
+            on_wait: As for obtain.
+
+        Raises:
+            PackageError: As obtain; or as `check`, for what making anew does not cure.
+        """
+        made_by_us = False
+
+        def making(scratch: Path) -> None:
+            nonlocal made_by_us
+            made_by_us = True
+            make(scratch)
+
+        def damaged(entry: Path) -> bool:
+            try:
+                check(entry)
+            except PackageError as error:
+                return error.code in _CURABLE
+            return False
+
+        try:
+            return check(self.obtain(key, making, on_wait=on_wait))
+        except PackageError as error:
+            # What this worker just made would be made no better again.
+            if made_by_us or error.code not in _CURABLE:
+                raise
+        self.discard(key, damaged)
+        return check(self.obtain(key, make, on_wait=on_wait))
+
+    def discard(self, key: str, unwanted: Callable[[Path], bool] = lambda _: True) -> None:
+        """Forget an entry; files that are open stay readable.
+
+        Args:
+            key: A plain name.
+            unwanted: Asked under the key's lock: another worker may have made the entry anew since
+                its caller saw it.
+
+        Raises:
+            PackageError: `package.unwritable`.
+        """
+        entry = self.root / key
+        with self._locked(key, None):
+            if not entry.exists() or not unwanted(entry):
+                return
             try:
                 away = Path(tempfile.mkdtemp(prefix=f".{key}~", dir=self.root))
-                os.rename(self.root / key, away / "old")
-            except FileNotFoundError:
-                pass  # Another worker was quicker.
+                os.rename(entry, away / "old")
             except OSError as error:
                 raise _unwritable(self.root, error) from error
             self._sweep(key)
@@ -113,53 +166,31 @@ class NodeCache:
             shutil.rmtree(left, ignore_errors=True)
 
     @contextmanager
-    def _locked(
-        self, key: str, timeout_s: float | None, on_wait: Callable[[int | None], None] | None
-    ) -> Iterator[None]:
+    def _locked(self, key: str, on_wait: Callable[[int | None], None] | None) -> Iterator[None]:
         locks = self.root / ".locks"
-        try:
-            locks.mkdir(parents=True, exist_ok=True)
-            handle = os.open(locks / key, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise _unwritable(self.root, error) from error
-        try:
-            self._wait(handle, key, timeout_s, on_wait)
-            os.truncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
-            yield
-        finally:
-            os.close(handle)
-
-    def _wait(
-        self,
-        handle: int,
-        key: str,
-        timeout_s: float | None,
-        on_wait: Callable[[int | None], None] | None,
-    ) -> None:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            owner = _owner(handle)
-        if on_wait is not None:
-            on_wait(owner)
-        if timeout_s is None:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            return
-        until = time.monotonic() + timeout_s
-        while time.monotonic() < until:
-            time.sleep(_POLL_S)  # flock cannot be waited for with a timeout.
+        with ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                continue
-        raise PackageError(
-            f"process {owner or 'unknown'} has been making {key} for {timeout_s:g} s",
-            code="package.wait_timeout",
-            hint="See what that process and its children do; end them if they hang.",
-        )
+                locks.mkdir(parents=True, exist_ok=True)
+                handle = os.open(locks / key, os.O_RDWR | os.O_CREAT, 0o644)
+                stack.callback(os.close, handle)
+                _wait(handle, on_wait)
+                os.truncate(handle, 0)
+            except OSError as error:
+                raise _unwritable(self.root, error) from error
+            with suppress(OSError):  # On a full disk: the id is for people, and the lock is held.
+                os.pwrite(handle, str(os.getpid()).encode(), 0)
+            yield
+
+
+def _wait(handle: int, on_wait: Callable[[int | None], None] | None) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    except BlockingIOError:
+        owner = _owner(handle)
+    if on_wait is not None:
+        on_wait(owner)
+    fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def _owner(handle: int) -> int | None:

@@ -1,29 +1,32 @@
 """Registry: packages on a local disk or on S3, published so that half a package is never seen.
 
-A package is there when its manifest is: files go up first and the manifest last, and a package that
-is replaced loses its manifest first. Whoever reads during a replacement finds no package, or one
-whose hashes do not fit, and is told so. Nothing in a registry is trusted: see `Trust`.
+Below a package's path lies its manifest, and beside it every file under a name that begins with the
+file's own sha256, and the signature under the manifest's. Files go up first and the manifest last,
+in one step, so two who publish under one path at a time cannot mix: the manifest that is there
+finds its own files. Nothing but a manifest is ever removed or replaced by something else, so a
+version that was replaced leaves its files behind. Nothing in a registry is trusted: see `Trust`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 from pyarrow import fs
 
 from engines.package.directory import EnginePackage, open_package
-from engines.package.manifest import MANIFEST, SIGNATURE, PackageManifest
+from engines.package.manifest import MANIFEST, SIGNATURE, PackageFile, PackageManifest
 from engines.package.signing import Trust
 from reelsight.errors import PackageError
+from reelsight.redaction import redacted
 
-__all__ = ["Listed", "Registry", "redacted"]
+__all__ = ["Listed", "Registry"]
 
 _CHUNK = 4 * 2**20
 _MAX_MANIFEST = 16 * 2**20
@@ -87,7 +90,7 @@ class Registry:
             raise _failed(location, "is no registry", error) from error
 
     def push(self, package: EnginePackage, *, ungated: bool = False) -> str:
-        """Publish a package under its own path; one that is there is replaced.
+        """Publish a package under its own path, in the place of one that is there.
 
         Args:
             package: A package on this machine.
@@ -98,8 +101,8 @@ class Registry:
             The path below the root.
 
         Raises:
-            PackageError: `package.ungated` or `package.gate_failed`; `package.damaged`;
-                `package.unwritable`, and then the package is not seen by anyone.
+            PackageError: `package.ungated`, `package.gate_failed` or `package.needs_rerun`;
+                `package.damaged`; `package.unwritable`, and then what was there stays.
         """
         # The directory may have changed since it was opened.
         package = open_package(package.directory, Trust())
@@ -107,24 +110,42 @@ class Registry:
         if manifest.refusal is not None and not (ungated and manifest.gate is None):
             raise PackageError(
                 f"{manifest.path} is not published: {manifest.refusal}",
-                code="package.ungated" if manifest.gate is None else "package.gate_failed",
+                code=manifest.refusal_code,
                 hint="Build it with `reelsight engine build`, which goes down to a precision that "
                 "passes the gate.",
             )
-        names = [file.name for file in manifest.files]
+        stored = {_stored(file): file.name for file in manifest.files}
         if (package.directory / SIGNATURE).exists():
-            names.append(SIGNATURE)
+            stored[_stored_signature(package.manifest_sha256)] = SIGNATURE
+        # The manifest last: a dict keeps its order.
+        stored[MANIFEST] = MANIFEST
         try:
             self._fs.create_dir(self._at(manifest.path), recursive=True)
-            self._remove(f"{manifest.path}/{MANIFEST}")
-            if SIGNATURE not in names:
-                self._remove(f"{manifest.path}/{SIGNATURE}")
-            for name in [*names, MANIFEST]:
-                self._upload(package.directory / name, f"{manifest.path}/{name}")
+            for name, source in stored.items():
+                self._upload(package.directory / source, f"{manifest.path}/{name}")
         except OSError as error:
             what = "cannot be written"
             raise _failed(self.location, what, error, "package.unwritable") from error
         return manifest.path
+
+    def withdraw(self, path: str, manifest_sha256: str) -> bool:
+        """Take a package out of every list; says whether it was this version that was there.
+
+        Raises:
+            PackageError: `package.registry`, or `package.unwritable`.
+        """
+        at = f"{_plain(path)}/{MANIFEST}"
+        content = self._bytes(at)
+        if content is None or sha256(content).hexdigest() != manifest_sha256:
+            return False
+        try:
+            self._fs.delete_file(self._at(at))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            what = "cannot be written"
+            raise _failed(self.location, what, error, "package.unwritable") from error
+        return True
 
     def list(self, below: str = "") -> list[Listed]:
         """Every package below a path, in order of path; a damaged one is a line with its problem.
@@ -164,6 +185,27 @@ class Registry:
             PackageError: `package.replaced` when the manifest is another by now; as open_package;
                 `package.registry`; `package.unwritable`.
         """
+        content = self._require(listed)
+        manifest = PackageManifest.from_bytes(content, listed.path)
+        signature = self._bytes(f"{listed.path}/{_stored_signature(listed.manifest_sha256)}")
+        self.trust.check(content, signature, listed.path)
+        with _writing(directory):
+            (directory / MANIFEST).write_bytes(content)
+            if signature is not None:
+                (directory / SIGNATURE).write_bytes(signature)
+        try:
+            for file in manifest.files:
+                stored = f"{listed.path}/{_stored(file)}"
+                self._download(stored, directory / file.name, file.bytes)
+        except FileNotFoundError as error:
+            self._require(listed)
+            raise _failed(listed.path, "lacks a file", error, "package.damaged") from error
+        except OSError as error:
+            raise _failed(listed.path, "cannot be copied", error) from error
+        return open_package(directory, self.trust)
+
+    def _require(self, listed: Listed) -> bytes:
+        """The manifest that was listed."""
         content = self._bytes(f"{listed.path}/{MANIFEST}")
         if content is None or sha256(content).hexdigest() != listed.manifest_sha256:
             raise PackageError(
@@ -171,20 +213,7 @@ class Registry:
                 code="package.replaced",
                 hint="Try again.",
             )
-        manifest = PackageManifest.from_bytes(content, listed.path)
-        signature = self._bytes(f"{listed.path}/{SIGNATURE}")
-        self.trust.check(content, signature, listed.path)
-        try:
-            (directory / MANIFEST).write_bytes(content)
-            if signature is not None:
-                (directory / SIGNATURE).write_bytes(signature)
-            for file in manifest.files:
-                self._download(f"{listed.path}/{file.name}", directory / file.name, file.bytes)
-        except FileNotFoundError as error:
-            raise _failed(listed.path, "lacks a file", error, "package.damaged") from error
-        except OSError as error:
-            raise _failed(listed.path, "cannot be copied", error) from error
-        return open_package(directory, self.trust)
+        return content
 
     def _listed(self, path: str) -> Listed | None:
         content = self._bytes(f"{path}/{MANIFEST}")
@@ -192,7 +221,8 @@ class Registry:
             return None
         digest = sha256(content).hexdigest()
         try:
-            signed_by = self.trust.check(content, self._bytes(f"{path}/{SIGNATURE}"), path)
+            signature = self._bytes(f"{path}/{_stored_signature(digest)}")
+            signed_by = self.trust.check(content, signature, path)
             manifest = PackageManifest.from_bytes(content, path)
         except PackageError as error:
             return Listed(path, digest, None, problem=error)
@@ -203,26 +233,43 @@ class Registry:
         with self._reading():
             if not self._fs.get_file_info(self._at(path)).is_file:
                 return None
-            with self._fs.open_input_stream(self._at(path)) as stream:
-                content: bytes = stream.read(_MAX_MANIFEST + 1)
-                return content
+            try:
+                with self._fs.open_input_stream(self._at(path)) as stream:
+                    content: bytes = stream.read(_MAX_MANIFEST + 1)
+            except FileNotFoundError:
+                return None  # Withdrawn since.
+            return content
 
     def _upload(self, source: Path, path: str) -> None:
-        with source.open("rb") as file, self._fs.open_output_stream(self._at(path)) as stream:
-            while chunk := file.read(_CHUNK):
-                stream.write(chunk)
+        """Make a file appear whole: an object store does so by itself, a disk by a rename."""
+        target = self._at(path)
+        local = isinstance(self._fs, fs.LocalFileSystem)
+        away = f"{target.rpartition('/')[0]}/.{uuid4().hex}~" if local else target
+        try:
+            with source.open("rb") as file, self._fs.open_output_stream(away) as stream:
+                while chunk := file.read(_CHUNK):
+                    stream.write(chunk)
+            if local:
+                self._fs.move(away, target)
+        except BaseException:
+            if local:
+                with suppress(OSError):
+                    self._fs.delete_file(away)
+            raise
 
     def _download(self, path: str, target: Path, size: int) -> None:
         """Copy, but no more than the manifest promises and one byte, which is enough to refuse."""
         left = size + 1
-        with self._fs.open_input_stream(self._at(path)) as stream, target.open("wb") as file:
-            while left and (chunk := stream.read(min(_CHUNK, left))):
-                file.write(chunk)
-                left -= len(chunk)
-
-    def _remove(self, path: str) -> None:
-        if self._fs.get_file_info(self._at(path)).type != fs.FileType.NotFound:
-            self._fs.delete_file(self._at(path))
+        with self._fs.open_input_stream(self._at(path)) as stream:
+            with _writing(target):
+                file = target.open("wb")
+            with file:
+                while left and (chunk := stream.read(min(_CHUNK, left))):
+                    with _writing(target):
+                        file.write(chunk)
+                    left -= len(chunk)
+                with _writing(target):
+                    file.flush()
 
     def _at(self, path: str) -> str:
         return f"{self._root.rstrip('/')}/{path}".rstrip("/")
@@ -242,9 +289,25 @@ def _plain(path: str) -> str:
     return "/".join(parts)
 
 
-def redacted(text: str) -> str:
-    """A text without the credentials and the query that a location may hold."""
-    return re.sub(r"(s3://)[^/@\s]*@|\?\S*", r"\1", text)
+def _stored(file: PackageFile) -> str:
+    """A file's name in a registry."""
+    return f"{file.sha256[:32]}-{file.name}"
+
+
+def _stored_signature(manifest_sha256: str) -> str:
+    return f"{manifest_sha256[:32]}-{SIGNATURE}"
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PackageError(
+            f"cannot write {path}: {error}",
+            code="package.unwritable",
+            hint="Check cache_dir: space, permissions.",
+        ) from error
 
 
 def _failed(where: str, what: str, error: Any, code: str = "package.registry") -> PackageError:

@@ -25,13 +25,15 @@ from engines.precision.observer import BINS, Histogram, observe_histograms, obse
 from engines.precision.onnx_graph import OnnxGraph, sha256_of
 from engines.precision.quantise import Scheme, activations
 from engines.precision.selection import select
+from engines.precision.writing import writing
 from reelsight.atomic import write_whole
 from reelsight.errors import ConfigError, EngineError
 
-__all__ = ["CALIBRATION_FORMAT", "Calibration", "Method", "Span", "calibrate", "least_divergence"]
+__all__ = ["Calibration", "Method", "Span", "calibrate", "least_divergence", "method_named"]
 
-CALIBRATION_FORMAT = 1
+_FORMAT = 1
 Method = Literal["minmax", "entropy", "percentile"]
+METHODS: tuple[Method, ...] = get_args(Method)
 # Levels of one sign in 8 bits: what the divergence compares a histogram with.
 _LEVELS = 128
 _DEFAULT_PERCENTILE = 99.99
@@ -58,7 +60,7 @@ class Calibration:
     Attributes:
         method: How `limit` was chosen.
         parameters: Of the method, such as {"percentile": 99.99}.
-        master_sha256: Of the master (hex).
+        master_sha256: Of the master (hex), see sha256_of.
         frames_sha256: Of the frame set (hex).
         frames: How many frames.
         onnxruntime: Version that ran the master.
@@ -95,14 +97,8 @@ class Calibration:
             EngineError: `engine.unwritable`.
         """
         document = {**self._document(), "sha256": self.sha256}
-        try:
+        with writing(path):
             return write_whole(path, json.dumps(document, indent=1, sort_keys=True).encode())
-        except OSError as error:
-            raise EngineError(
-                f"the calibration cannot be written to {path}: {error}",
-                code="engine.unwritable",
-                hint="Check the cache directory's space and permissions.",
-            ) from error
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
@@ -113,7 +109,7 @@ class Calibration:
         """
         try:
             document = json.loads(path.read_bytes())
-            if document["format"] != CALIBRATION_FORMAT:
+            if document["format"] != _FORMAT:
                 raise _damaged(path, f"its format is {document['format']!r}")
             found = cls(
                 method=document["method"],
@@ -137,7 +133,7 @@ class Calibration:
 
     def _document(self) -> dict[str, Any]:
         return {
-            "format": CALIBRATION_FORMAT,
+            "format": _FORMAT,
             "method": self.method,
             "parameters": self.parameters,
             "master_sha256": self.master_sha256,
@@ -146,6 +142,21 @@ class Calibration:
             "onnxruntime": self.onnxruntime,
             "spans": {name: [s.low, s.high, s.limit] for name, s in self.spans.items()},
         }
+
+
+def method_named(name: str) -> Method:
+    """A method by its name.
+
+    Raises:
+        ConfigError: `config.calibration`: there is none of that name.
+    """
+    for method in METHODS:
+        if method == name:
+            return method
+    raise ConfigError(
+        f"no calibration method {name!r}; there are {', '.join(METHODS)}",
+        code="config.calibration",
+    )
 
 
 def calibrate(
@@ -175,11 +186,7 @@ def calibrate(
             `engine.unwritable`, `engine.bad_activations`, `engine.calibration_failed`, or
             `engine.build_cancelled`.
     """
-    if method not in get_args(Method):
-        raise ConfigError(
-            f"no calibration method {method!r}; there are {', '.join(get_args(Method))}",
-            code="config.calibration",
-        )
+    method_named(method)
     if not 50 < percentile <= 100:
         raise ConfigError(f"percentile {percentile} is not in (50, 100]", code="config.calibration")
     parameters = {} if method == "minmax" else {"bins": float(BINS)}

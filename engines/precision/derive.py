@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -24,10 +24,12 @@ from engines.precision.floats import (
     out_of_range,
     pixel_arithmetic,
 )
-from engines.precision.onnx_graph import OnnxGraph, sha256_of
+from engines.precision.onnx_graph import OnnxGraph, sha256_of, weights_beside
 from engines.precision.plan import PrecisionPlan
-from engines.precision.quantise import Scheme, quantise, split_gemms
+from engines.precision.quantise import Scheme, leave_unscalable, quantise, split_gemms
 from engines.precision.selection import select
+from engines.precision.writing import writing
+from reelsight.digest import file_sha256
 from reelsight.errors import EngineError
 
 __all__ = ["Derived", "Kept", "derive"]
@@ -56,9 +58,9 @@ class Derived:
     Attributes:
         path: The file. Input `frames` uint8 [n, size, size, 3], output `embedding` float32 [n, dim]
             as the master's.
-        sha256: Of the file (hex).
+        sha256: Of the file (hex); weights beside it are not in it for a copied master.
         plan: The precision that it carries.
-        master_sha256: Of the master (hex).
+        master_sha256: Of the master (hex), see sha256_of.
         calibration_sha256: Of the calibration; None where none was used.
         quantised: Names of the layers whose weights and inputs are quantised.
         kept: Layers left in FP32 or, beside quantised ones, unquantised.
@@ -79,18 +81,19 @@ def derive(
     destination: Path,
     *,
     calibration: Calibration | None = None,
-    keep: Collection[str] = (),
+    runs_on: Literal["cpu", "gpu"] | None = None,
 ) -> Derived:
     """Write the ONNX file of a plan.
 
     Args:
         master: The exported FP32 tower.
         plan: The precision.
-        destination: The file to write, replaced whole when it exists. Weights beside a master of
-            2 GB and more are copied beside it for fp32 alone.
+        destination: The file to write, replaced whole when it exists. Weights of 2 GB and more lie
+            beside it.
         calibration: Activation ranges of this master: needed for quantised plans. An FP16 plan
             takes it too, and keeps what overflows in FP32.
-        keep: Names of layers that shall not be quantised, such as a sensitivity scan's worst.
+        runs_on: Where the engine will run, which matters to plans that run anywhere; a GPU where
+            it is not said.
 
     Raises:
         EngineError: `engine.calibration_missing`, `engine.calibration_mismatch`,
@@ -103,8 +106,8 @@ def derive(
         calibration = None
     graph = OnnxGraph(master)
     graph.require_finite_weights()
-    # The CPU's plan keeps the uint8 transposition, which moves a quarter of the bytes.
-    moved = plan.runs_on != "cpu" and cast_pixels_first(graph)
+    # A CPU keeps the uint8 transposition, which moves a quarter of the bytes.
+    moved = "cpu" not in (plan.runs_on, runs_on) and cast_pixels_first(graph)
     if plan.name == "fp32" and not moved:
         return _copied(master, plan, destination, digest)
     kept: dict[str, str] = {}
@@ -113,7 +116,9 @@ def derive(
     if plan.quantised is None or calibration is None:
         overflowing = out_of_range(graph, observed) if plan.floats == "fp16" else {}
     else:
-        selection = select(graph, keep)
+        selection = select(graph)
+        scale_dtype = np.float16 if plan.floats == "fp16" else np.float32
+        leave_unscalable(graph, selection, calibration.limits, _scheme(plan), scale_dtype)
         if not selection.nodes:
             raise EngineError(
                 f"{master} has no layer that {plan.name} quantises",
@@ -123,7 +128,6 @@ def derive(
         if _scheme(plan) != "int8-cpu":
             split_gemms(graph, selection)
         overflowing = out_of_range(graph, observed) if plan.floats == "fp16" else {}
-        scale_dtype = np.float16 if plan.floats == "fp16" else np.float32
         quantise(graph, selection, calibration.limits, _scheme(plan), scale_dtype)
         kept |= selection.kept
         quantised = tuple(sorted(node.name for node in selection.nodes))
@@ -199,20 +203,14 @@ def _quantisers_beside(graph: OnnxGraph, kept: dict[str, str]) -> dict[str, str]
 
 
 def _copied(master: Path, plan: PrecisionPlan, destination: Path, digest: str) -> Derived:
-    data = master.with_name(f"{master.name}.data")
-    try:
+    data = weights_beside(master)
+    with writing(destination):
         if data.is_file() and destination.parent.resolve() != master.parent.resolve():
             # The graph names this file, whatever the graph's own file is called. It comes first:
             # without it the graph would be there and not load.
             _copy_whole(data, destination.with_name(data.name))
         _copy_whole(master, destination)
-    except OSError as error:
-        raise EngineError(
-            f"{destination} cannot be written: {error}",
-            code="engine.unwritable",
-            hint="Check the directory's space and permissions.",
-        ) from error
-    return Derived(destination, digest, plan, digest, None, (), ())
+    return Derived(destination, file_sha256(destination), plan, digest, None, (), ())
 
 
 def _copy_whole(source: Path, destination: Path) -> None:

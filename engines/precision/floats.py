@@ -16,7 +16,6 @@ import numpy.typing as npt
 from engines.precision.onnx_graph import OnnxGraph
 
 __all__ = [
-    "FP16_LIMIT",
     "cast_pixels_first",
     "final_norm",
     "lower_floats",
@@ -25,7 +24,7 @@ __all__ = [
     "pixel_arithmetic",
 ]
 
-FP16_LIMIT = 65504.0
+_FP16_LIMIT = 65504.0
 # Frames that calibration did not see reach further than those it saw.
 _HEADROOM = 0.5
 _NORM_OPS = frozenset({"LayerNormalization", "RMSNormalization", "Softmax", "LogSoftmax"})
@@ -118,7 +117,7 @@ def out_of_range(graph: OnnxGraph, ranges: Mapping[str, float]) -> dict[str, str
             continue
         content = np.abs(graph.array(name))
         top = float(content.max(initial=0.0))
-        if top > FP16_LIMIT:
+        if top > _FP16_LIMIT:
             reason = f"constant {name!r} reaches {top:.3g}, FP16 ends at 65504"
         elif top > 0 and not content.astype(np.float16).any():
             reason = f"constant {name!r} is {top:.3g} at most, which FP16 rounds to 0"
@@ -127,7 +126,7 @@ def out_of_range(graph: OnnxGraph, ranges: Mapping[str, float]) -> dict[str, str
         found |= {node.name: reason for node, _ in graph.readers.get(name, ())}
     for name, top in ranges.items():
         # Written so that NaN and infinity count as too large.
-        if not top <= FP16_LIMIT * _HEADROOM and graph.is_float(name):
+        if not top <= _FP16_LIMIT * _HEADROOM and graph.is_float(name):
             reason = f"activation {name!r} reached {top:.3g}, FP16 ends at 65504"
             near = [node for node, _ in graph.readers.get(name, ())]
             near += [graph.producer[name]] if name in graph.producer else []

@@ -18,6 +18,7 @@ from PIL import Image, ImageFilter
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from engines.precision.writing import writing
 from reelsight.atomic import write_whole
 from reelsight.errors import EngineError
 
@@ -91,14 +92,8 @@ class FrameSet:
         Raises:
             EngineError: `engine.unwritable`.
         """
-        try:
+        with writing(path):
             return write_whole(path, save({"frames": self.frames}, {"sha256": self.sha256}))
-        except OSError as error:
-            raise EngineError(
-                f"{path} cannot be written: {error}",
-                code="engine.unwritable",
-                hint="Check the directory's space and permissions.",
-            ) from error
 
     @classmethod
     def load(cls, path: Path) -> FrameSet:

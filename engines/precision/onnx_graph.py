@@ -10,19 +10,31 @@ import hashlib
 import importlib
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from engines.precision.writing import writing
 from reelsight.atomic import write_whole
 from reelsight.digest import file_sha256
 from reelsight.errors import EngineError
+from reelsight.nouns.model import Model
 
-__all__ = ["OnnxGraph", "import_onnx", "sha256_of"]
+__all__ = [
+    "OnnxGraph",
+    "import_onnx",
+    "model_master_sha256",
+    "sha256_of",
+    "weights_beside",
+]
 
 # One protobuf message holds at most 2 GiB; the margin is for what an engine's builder adds.
 _SINGLE_FILE_BYTES = 2**31 - 2**26
+# What is smaller stays in the graph, where shape inference reads it.
+_LEAST_OUTSIDE = 1024
+_DATA_NOTE = "reelsight.data_sha256"
 
 
 def import_onnx() -> Any:
@@ -45,19 +57,37 @@ def import_onnx() -> Any:
 
 
 def sha256_of(path: Path) -> str:
-    """sha256 (hex) of an ONNX file.
+    """sha256 (hex) of an ONNX file and the weights beside it: what a master is known by.
+
+    Without weights beside it that is the file's own.
 
     Raises:
         EngineError: `engine.graph_unreadable`: it is not there or cannot be read.
     """
+    data = weights_beside(path)
     try:
-        return file_sha256(path)
+        return _joined(file_sha256(path), file_sha256(data) if data.is_file() else None)
     except OSError as error:
         raise EngineError(
             f"{path} cannot be read: {error}",
             code="engine.graph_unreadable",
             hint="Export the model again.",
         ) from error
+
+
+def model_master_sha256(model: Model) -> str:
+    """What `sha256_of` gives for a model's image tower, from what model.json says of its files."""
+    data = next((digest for kind, _, digest in model.data if kind == "image"), None)
+    return _joined(dict(model.sha256)["image"], data)
+
+
+def weights_beside(path: Path) -> Path:
+    """Where the weights of an ONNX file of 2 GB and more are."""
+    return path.with_name(f"{path.name}.data")
+
+
+def _joined(graph: str, data: str | None) -> str:
+    return graph if data is None else hashlib.sha256(f"{graph} {data}".encode()).hexdigest()
 
 
 class OnnxGraph:
@@ -196,39 +226,60 @@ class OnnxGraph:
     def save(self, path: Path, notes: dict[str, str]) -> str:
         """Write the file whole, the same graph as the same bytes; returns its sha256 (hex).
 
+        Weights of 2 GB and more go beside it, and the file's metadata then names their hash: the
+        file's own covers them.
+
         Args:
             path: The file to write.
             notes: What becomes the file's metadata.
 
         Raises:
-            EngineError: The graph is not legal ONNX, too large for one file, or cannot be written.
+            EngineError: The graph is not legal ONNX, or cannot be written.
         """
+        if self.proto.ByteSize() > _SINGLE_FILE_BYTES:
+            return self._save_in_two(path, notes)
+        content = self._sealed(notes)
+        self._check(self.proto)
+        with writing(path):
+            write_whole(path, content)
+        return hashlib.sha256(content).hexdigest()
+
+    def _save_in_two(self, path: Path, notes: dict[str, str]) -> str:
+        beside = weights_beside(path)
+        outside = importlib.import_module("onnx.external_data_helper")
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=path.parent, prefix=".") as name:
+                scratch = Path(name)
+                for tensor in self.graph.initializer:
+                    if len(tensor.raw_data) >= _LEAST_OUTSIDE:
+                        outside.set_external_data(tensor, beside.name)
+                outside.write_external_data_tensors(self.proto, name)
+                digest = file_sha256(scratch / beside.name)
+                content = self._sealed({**notes, _DATA_NOTE: digest})
+                write_whole(scratch / path.name, content)
+                self._check(str(scratch / path.name))
+                # The weights first: without them the graph would be there and not load.
+                for file in (beside, path):
+                    (scratch / file.name).replace(file)
+        return hashlib.sha256(content).hexdigest()
+
+    def _sealed(self, notes: dict[str, str]) -> bytes:
         del self.proto.metadata_props[:]
         self.onnx.helper.set_model_props(self.proto, notes)
-        if self.proto.ByteSize() > _SINGLE_FILE_BYTES:
-            raise EngineError(
-                f"the derived graph takes {self.proto.ByteSize()} bytes; one ONNX file holds 2 GiB",
-                code="engine.graph_too_large",
-                hint="Derive a precision with smaller weights: fp16 or int8.",
-            )
+        content: bytes = self.proto.SerializeToString(deterministic=True)
+        return content
+
+    def _check(self, model: Any) -> None:
+        """The checker takes files of 2 GB and more by their path alone."""
         try:
-            self.onnx.checker.check_model(self.proto, full_check=True)
+            self.onnx.checker.check_model(model, full_check=True)
         except Exception as error:  # Boundary: the checker raises types of its C extension.
             raise EngineError(
                 f"the derived graph is not legal ONNX: {error}",
                 code="engine.graph_illegal",
                 hint="Report this with the model's architecture and the precision.",
             ) from error
-        content = self.proto.SerializeToString(deterministic=True)
-        try:
-            write_whole(path, content)
-        except OSError as error:
-            raise EngineError(
-                f"{path} cannot be written: {error}",
-                code="engine.unwritable",
-                hint="Check the directory's space and permissions.",
-            ) from error
-        return hashlib.sha256(content).hexdigest()
 
     def _refuse_nested(self, path: Path) -> None:
         kinds = (self.onnx.AttributeProto.GRAPH, self.onnx.AttributeProto.GRAPHS)

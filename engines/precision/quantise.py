@@ -24,12 +24,12 @@ from engines.precision.onnx_graph import OnnxGraph
 from engines.precision.selection import Selection
 from reelsight.errors import EngineError
 
-__all__ = ["FP8_LIMIT", "Scheme", "activations", "quantise", "split_gemms"]
+__all__ = ["Scheme", "activations", "leave_unscalable", "quantise", "split_gemms"]
 
 Scheme = Literal["int8", "int8-cpu", "fp8"]
 Floats = npt.NDArray[np.float32]
 
-FP8_LIMIT = 448.0
+_FP8_LIMIT = 448.0
 _INT32_BIAS_LIMIT = 2.0**30
 _POOLS = frozenset({"AveragePool", "MaxPool"})
 
@@ -81,6 +81,40 @@ def activations(graph: OnnxGraph, selection: Selection, scheme: Scheme) -> dict[
     for name in trunk:
         found.setdefault(name, set()).update(n.name for n, _ in graph.readers.get(name, ()))
     return found
+
+
+def leave_unscalable(
+    graph: OnnxGraph,
+    selection: Selection,
+    ranges: Mapping[str, tuple[float, float]],
+    scheme: Scheme,
+    scale_dtype: type[np.floating[Any]],
+) -> None:
+    """Take out of a selection what needs a scale that the scales' type cannot hold.
+
+    Args:
+        graph: An FP32 graph.
+        selection: Changed in place: such layers move to `kept`.
+        ranges: Lowest and highest value to represent, by tensor.
+        scheme: How it shall be quantised.
+        scale_dtype: The type that scales will end in.
+    """
+    most = float(np.finfo(scale_dtype).max) * (_FP8_LIMIT if scheme == "fp8" else 127)
+    heavy: dict[str, str] = {}
+    for name, readers in activations(graph, selection, scheme).items():
+        top = max(map(abs, ranges.get(name, (0.0,))))
+        if not top <= most:
+            heavy |= dict.fromkeys(readers, f"activation {name!r} reached {top:.3g}")
+    for node in selection.nodes:
+        top = float(np.abs(graph.array(node.input[1])).max(initial=0.0))
+        if not top <= most:
+            heavy[node.name] = f"a weight reaches {top:.3g}"
+    for node in selection.nodes:
+        if node.name in heavy:
+            kind = np.dtype(scale_dtype).name
+            selection.kept[node.name] = f"{heavy[node.name]}, no {kind} scale holds it"
+    for chosen in (selection.gemms, selection.convolutions, selection.residuals):
+        chosen[:] = [node for node in chosen if node.name not in heavy]
 
 
 def quantise(
@@ -187,7 +221,7 @@ class _Inserter:
             return scale, np.asarray(np.clip(np.rint(-low / scale), 0, 255), np.uint8)
         if self._scheme == "int8":
             return self._round(top / 127), np.asarray(0, np.int8)
-        return self._round(top / FP8_LIMIT), np.asarray(0, _fp8())
+        return self._round(top / _FP8_LIMIT), np.asarray(0, _fp8())
 
     def _round(self, wish: float) -> np.float32:
         """The next scale upwards that the final type holds; 1 for a tensor that is all zeros."""
@@ -203,8 +237,8 @@ class _Inserter:
         axis = _output_axis(node)
         tops = np.abs(weights).max(axis=tuple(k for k in range(weights.ndim) if k != axis))
         if self._scheme == "fp8":
-            scales = np.asarray(self._round(float(tops.max()) / FP8_LIMIT))
-            content = np.clip(weights / scales, -FP8_LIMIT, FP8_LIMIT).astype(_fp8())
+            scales = np.asarray(self._round(float(tops.max()) / _FP8_LIMIT))
+            content = np.clip(weights / scales, -_FP8_LIMIT, _FP8_LIMIT).astype(_fp8())
             node.input[1] = self._dequantised(node.input[1], content, scales, axis)
             return
         biased = self._scheme == "int8-cpu" and len(node.input) > 2 and bool(node.input[2])

@@ -6,7 +6,6 @@ the first, and the residual additions between them. It reads a graph and changes
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,18 +40,13 @@ class Selection:
         return [*self.gemms, *self.convolutions]
 
 
-def select(graph: OnnxGraph, keep: Collection[str] = ()) -> Selection:
-    """Choose the layers to quantise.
-
-    Args:
-        graph: An FP32 graph.
-        keep: Names of nodes that shall not be.
-    """
+def select(graph: OnnxGraph) -> Selection:
+    """Choose the layers of an FP32 graph to quantise."""
     chosen = Selection()
     weighed = [n for n in graph.graph.node if n.op_type in _WEIGHED and _weight(graph, n)]
     convolutional = sum(node.op_type == "Conv" for node in weighed) > 2
     for node in weighed:
-        reason = _reason_to_keep(graph, node, convolutional, keep)
+        reason = _reason_to_keep(graph, node, convolutional)
         if reason:
             chosen.kept[node.name] = reason
         elif node.op_type == "Conv":
@@ -67,11 +61,7 @@ def _weight(graph: OnnxGraph, node: Any) -> bool:
     return node.input[1] in graph.constants and graph.is_float(node.input[1])
 
 
-def _reason_to_keep(
-    graph: OnnxGraph, node: Any, convolutional: bool, keep: Collection[str]
-) -> str | None:
-    if node.name in keep:
-        return "asked for by name"
+def _reason_to_keep(graph: OnnxGraph, node: Any, convolutional: bool) -> str | None:
     shape = graph.constants[node.input[1]].dims
     if node.op_type == "Conv":
         if not convolutional:

@@ -6,13 +6,10 @@ seconds at opening, so the package holds the file itself. One class serves the C
 
 from __future__ import annotations
 
-import platform
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import onnxruntime as ort
 
@@ -70,7 +67,7 @@ class OrtBackend:
         if self._name == _CUDA and sm is None:
             return Availability(False, "nvidia-smi names no GPU", version, None)
         libraries = {"onnxruntime": version}
-        target = Target(sys.platform, platform.machine(), sm, gpu, libraries)
+        target = Target.here(sm=sm, gpu=gpu, libraries=libraries)
         return Availability(True, "", version, target)
 
     def build(self, request: BuildRequest, directory: Path, watch: BuildWatch) -> Artifact:
@@ -105,14 +102,9 @@ class OrtBackend:
             return state.reason
         if spec.backend != self._name or spec.precision not in self.precisions:
             return f"{self._name} does not run {spec.precision} of {spec.backend}"
-        wanted: dict[str, tuple[Any, Any]] = {
-            "operating system": (target.os, here.os),
-            "processor": (target.arch, here.arch),
-            "compute capability": (target.sm, here.sm),
-            "onnxruntime": (spec.backend_version, state.version),
-        }
-        differ = [f"{what} {a}, here is {b}" for what, (a, b) in wanted.items() if a != b]
-        return f"it is for {'; for '.join(differ)}" if differ else None
+        if spec.backend_version != state.version:
+            return f"it is for onnxruntime {spec.backend_version}, here is {state.version}"
+        return target.difference(here)
 
     def open(self, spec: EngineSpec, directory: Path, model: Model, *, threads: int) -> Engine:
         if spec.precision not in self.precisions:

@@ -61,9 +61,10 @@ class OrtEngine:
         self, spec: EngineSpec, path: Path, *, threads: int = 1, provider: str = _CPU_PROVIDER
     ) -> None:
         self._spec = spec
-        self._session = _open(str(path), threads, provider)
+        session = _open(str(path), threads, provider)
         size = spec.geometry.size
-        _require(self._session, "frames", "tensor(uint8)", [size, size, 3], str(path))
+        _require(session, "frames", "tensor(uint8)", [size, size, 3], str(path))
+        self._session: ort.InferenceSession | None = session
 
     @property
     def spec(self) -> EngineSpec:
@@ -77,6 +78,8 @@ class OrtEngine:
         run_buckets(self)
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        if self._session is None:
+            raise EngineError("the engine was closed", code="engine.closed")
         check_batch(self._spec, pixels)
         try:
             rows: npt.NDArray[np.float32] = self._session.run(["embedding"], {"frames": pixels})[0]
@@ -85,7 +88,7 @@ class OrtEngine:
         return rows
 
     def close(self) -> None:
-        """The session's memory goes with the last reference to it."""
+        self._session = None
 
 
 class OrtCpuEngine(OrtEngine):

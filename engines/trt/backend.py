@@ -7,8 +7,7 @@ runtime crashes without one. Registries, signatures and the gate are not known h
 from __future__ import annotations
 
 import contextlib
-import platform
-import sys
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +35,6 @@ class TensorRtBackend:
 
     Args:
         flavour: TENSORRT or TENSORRT_RTX.
-        cache_dir: Where TensorRT-RTX keeps what it compiles for this GPU; None to keep nothing.
         open_device: Opens the GPU that engines run on.
     """
 
@@ -44,11 +42,9 @@ class TensorRtBackend:
         self,
         flavour: Flavour,
         *,
-        cache_dir: Path | None = None,
         open_device: Callable[[], CudaDevice] = PycudaDevice,
     ) -> None:
         self._flavour = flavour
-        self._cache_dir = cache_dir
         self._open_device = open_device
 
     @property
@@ -70,7 +66,10 @@ class TensorRtBackend:
             return Availability(usable=False, reason=error.message, version=version, target=None)
         lock = self._flavour.library_lock(version, version_compatible=False)
         return Availability(
-            usable=True, reason="", version=version, target=self._flavour.target(sm, name, lock)
+            usable=True,
+            reason="",
+            version=version,
+            target=Target.here(sm=sm, gpu=name, libraries=lock),
         )
 
     def build(self, request: BuildRequest, directory: Path, watch: BuildWatch) -> Artifact:
@@ -113,17 +112,18 @@ class TensorRtBackend:
     def refusal(self, spec: EngineSpec, target: Target) -> str | None:
         if spec.backend != self.name:
             return f"it is an engine of {spec.backend}, not of {self.name}"
-        here = (sys.platform, platform.machine())
-        if (target.os, target.arch) != here:
-            return f"it is for {target.os} on {target.arch}, and this is {here[0]} on {here[1]}"
+        elsewhere = target.difference(Target.here(), of=("os", "arch"))
+        if elsewhere is not None:
+            return elsewhere
         available = self.probe()
         if available.target is None:
             return available.reason
         wanted = target.libraries.get(self._flavour.module, "")
-        if not _version_fits(wanted, available.version):
+        several = self._flavour.compatibility
+        if not _version_fits(wanted, available.version, later=several):
             return f"it needs {self._flavour.title} {wanted}, and {available.version} is installed"
         mine = available.target
-        if not _sm_fits(target.sm or "", mine.sm or ""):
+        if not _sm_fits(target.sm or "", mine.sm or "", higher=several):
             return f"it is for GPUs of SM {target.sm}, and {mine.gpu} is SM {mine.sm}"
         if target.gpu is not None and target.gpu != mine.gpu:
             return f"it was tuned on {target.gpu} for no other GPU, and this is {mine.gpu}"
@@ -137,11 +137,7 @@ class TensorRtBackend:
             )
         lib = self._flavour.load()
         device = self._open_device()
-        jit = None
-        if self._cache_dir is not None:
-            jit = self._cache_dir / "compiled" / f"{spec.hash}-sm{device.sm}.bin"
-        plan = directory / PLAN
-        return TrtEngine(self._flavour, lib, spec, plan, device, threads=threads, jit_cache=jit)
+        return TrtEngine(self._flavour, lib, spec, directory / PLAN, device, threads=threads)
 
     def _gpu(self) -> tuple[str, str]:
         device = self._open_device()
@@ -164,21 +160,42 @@ class TensorRtBackend:
             sm = "8.0+"
         tuned = not self._flavour.cross_build and options.hardware == "this-gpu"
         lock = self._flavour.library_lock(version, options.version_compatible)
-        return self._flavour.target(sm, name if tuned else None, lock)
+        return Target.here(sm=sm, gpu=name if tuned else None, libraries=lock)
 
 
-def _version_fits(wanted: str, installed: str) -> bool:
-    """`11.4.0.106` is that version; `11.4.0.106+` that or a later one of the same major version."""
+def _version_fits(wanted: str, installed: str, *, later: bool) -> bool:
+    """Whether a plan of the wanted version runs on the installed one.
+
+    Args:
+        wanted: `11.4.0.106` is that version; `11.4.0.106+` that or a later one of the same major
+            version.
+        installed: Of the library.
+        later: Whether the library can build plans for later versions.
+    """
     if not wanted.endswith("+"):
         return wanted == installed
-    needed, have = (
-        [int(part) for part in version.split(".")] for version in (wanted[:-1], installed)
-    )
+    needed, have = _numbers(wanted[:-1]), _numbers(installed)
+    if not later or needed is None or have is None:
+        return False
     return needed[0] == have[0] and have >= needed
 
 
-def _sm_fits(wanted: str, here: str) -> bool:
-    """`8.9` is that compute capability; `8.0+` that or a higher one."""
+def _sm_fits(wanted: str, here: str, *, higher: bool) -> bool:
+    """Whether a plan for the wanted compute capability runs on a GPU.
+
+    Args:
+        wanted: `8.9` is that compute capability; `8.0+` that or a higher one.
+        here: The GPU's.
+        higher: Whether the library can build plans for higher ones.
+    """
     if not wanted.endswith("+"):
         return wanted == here
-    return float(here) >= float(wanted[:-1])
+    needed, have = _numbers(wanted[:-1]), _numbers(here)
+    return higher and needed is not None and have is not None and have >= needed
+
+
+def _numbers(version: str) -> tuple[int, ...] | None:
+    """The parts of a version; None for what is none."""
+    if not re.fullmatch(r"\d+(\.\d+)*", version, re.ASCII):
+        return None
+    return tuple(int(part) for part in version.split("."))

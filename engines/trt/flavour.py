@@ -7,12 +7,9 @@ without a GPU, and compiles its last step where the plan runs.
 
 from __future__ import annotations
 
-import platform
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from engines.backend import Target
 from engines.trt.library import Library, load_library
 from reelsight.errors import EngineError
 
@@ -36,7 +33,8 @@ class Flavour:
         compatibility: It can build one plan for several GPUs or versions (`hardware`,
             `version_compatible`).
         cross_build: It builds for a compute capability that this machine need not have.
-        jit: It compiles for the GPU when the plan is opened, and can keep what it compiled.
+        jit: It compiles for the GPU when the plan is opened. What it compiled can be kept; it is
+            not: that is native code, which no signature speaks of.
     """
 
     name: str
@@ -90,9 +88,7 @@ class Flavour:
         if not own.set_compute_capability(wanted, 0) or own.get_compute_capability(0) != wanted:
             raise EngineError(f"{self.title} {lib.__version__} does not build for SM {sm}")
 
-    def context(
-        self, engine: trt.ICudaEngine, jit_cache: rtx.IRuntimeCache | None
-    ) -> trt.IExecutionContext | None:
+    def context(self, engine: trt.ICudaEngine) -> trt.IExecutionContext | None:
         """An execution context; None when the library cannot make one."""
         if not self.jit:
             return engine.create_execution_context()
@@ -101,19 +97,7 @@ class Flavour:
         config = own.create_runtime_config()
         strategy = type(config.dynamic_shapes_kernel_specialization_strategy)
         config.dynamic_shapes_kernel_specialization_strategy = strategy.EAGER
-        if jit_cache is not None and not config.set_runtime_cache(jit_cache):
-            raise EngineError(f"{self.title} does not take its cache of compiled kernels")
         return cast("trt.IExecutionContext | None", own.create_execution_context(config))
-
-    def jit_cache(self, engine: trt.ICudaEngine, content: bytes) -> rtx.IRuntimeCache | None:
-        """A cache of compiled kernels, filled where the content is of this GPU and version."""
-        if not self.jit:
-            return None
-        cache = cast("rtx.ICudaEngine", engine).create_runtime_config().create_runtime_cache()
-        if content:
-            # False for another GPU, driver or version: an empty cache is then the right one.
-            cache.deserialize(content)
-        return cast("rtx.IRuntimeCache", cache)
 
     def capturable(self, context: trt.IExecutionContext, stream: int) -> bool:
         """Whether the next enqueue may be captured into a CUDA graph."""
@@ -124,10 +108,6 @@ class Flavour:
     def library_lock(self, version: str, version_compatible: bool) -> dict[str, str]:
         """What Target.libraries says: `11.4.0.106` alone, or with `+` that version and later."""
         return {self.module: version + ("+" if version_compatible else "")}
-
-    def target(self, sm: str, gpu: str | None, libraries: dict[str, str]) -> Target:
-        """A target on this operating system and processor."""
-        return Target(os=sys.platform, arch=platform.machine(), sm=sm, gpu=gpu, libraries=libraries)
 
 
 TENSORRT = Flavour(

@@ -17,7 +17,6 @@ from reelsight.nouns.engine_spec import EngineSpec
 
 if TYPE_CHECKING:
     import tensorrt as trt
-    import tensorrt_rtx as rtx
 
 __all__ = ["ContextLane", "open_lanes"]
 
@@ -30,7 +29,6 @@ class ContextLane:
         index: Of the bucket, and of its profile.
         shape: Of the bucket's input, [B, S, S, 3].
         device: Where it runs; its context is current in every call.
-        jit_cache: Of TensorRT-RTX.
 
     Raises:
         EngineError: TensorRT refuses; `engine.out_of_memory`.
@@ -42,13 +40,12 @@ class ContextLane:
         index: int,
         shape: tuple[int, int, int, int],
         device: CudaDevice,
-        jit_cache: rtx.IRuntimeCache | None,
     ) -> None:
         self.bucket = shape[0]
         self._plan, self._device = plan, device
         self._graphs: dict[int, CudaGraph] = {}
         plan.trouble.clear()
-        context = plan.flavour.context(plan.engine, jit_cache)
+        context = plan.flavour.context(plan.engine)
         if context is None:
             raise self._failure("cannot make a context")
         self._context: trt.IExecutionContext | None = context
@@ -102,7 +99,13 @@ class ContextLane:
             return False
         if not self._plan.flavour.capturable(self._context, slot.stream.handle):
             return False
-        self._graphs[slot.index] = self._device.capture(slot.stream, lambda: self.enqueue(slot))
+        try:
+            graph = self._device.capture(slot.stream, lambda: self.enqueue(slot))
+        except EngineError as error:
+            # A graph saves time and nothing else. A device that has failed fails the next batch.
+            self._plan.trouble.warn(f"no CUDA graph for batches of {self.bucket}: {error}")
+            return False
+        self._graphs[slot.index] = graph
         return True
 
     def close(self) -> None:
@@ -122,7 +125,6 @@ def open_lanes(
     plan: LoadedPlan,
     spec: EngineSpec,
     device: CudaDevice,
-    jit_cache: rtx.IRuntimeCache | None,
 ) -> list[ContextLane]:
     """A lane a bucket, ascending, as far as memory goes.
 
@@ -133,7 +135,7 @@ def open_lanes(
     lanes: list[ContextLane] = []
     try:
         for index, bucket in enumerate(spec.buckets):
-            lanes.append(ContextLane(plan, index, (bucket, size, size, 3), device, jit_cache))
+            lanes.append(ContextLane(plan, index, (bucket, size, size, 3), device))
     except EngineError as error:
         if error.code != "engine.out_of_memory" or not lanes:
             for lane in lanes:

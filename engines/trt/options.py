@@ -61,8 +61,13 @@ class BuildOptions:
         if unknown:
             raise _refused(f"no option {unknown[0]!r} in {flavour.title}")
         values = dict(options)
-        if values.get("timing_cache") is not None:
-            values["timing_cache"] = Path(values["timing_cache"])
+        timings = values.get("timing_cache")
+        if timings is not None:
+            if not isinstance(timings, str | Path):
+                raise _refused(f"timing_cache is {timings!r}, not the name of a file")
+            values["timing_cache"] = Path(timings)
+        if type(values.get("sm")) is float:
+            values["sm"] = str(values["sm"])  # What YAML makes of 8.9.
         read = cls(**values)
         read._check(flavour)
         return read
@@ -73,12 +78,13 @@ class BuildOptions:
             raise _refused(f"optimization_level is {level!r}, not 0..{_HIGHEST_LEVEL}")
         if workspace is not None and (type(workspace) is not int or workspace < 1):
             raise _refused(f"workspace_mb is {workspace!r}, not a number of MiB")
-        if self.hardware not in HARDWARE_LEVELS:
+        if not isinstance(self.hardware, str) or self.hardware not in HARDWARE_LEVELS:
             raise _refused(f"hardware is {self.hardware!r}, not of {', '.join(HARDWARE_LEVELS)}")
         for name in ("version_compatible", "tf32", "detailed"):
             if type(getattr(self, name)) is not bool:
                 raise _refused(f"{name} is {getattr(self, name)!r}, not true or false")
-        if self.sm is not None and not re.fullmatch(r"[1-9]\d?\.\d", str(self.sm)):
+        sm = self.sm
+        if sm is not None and not (isinstance(sm, str) and re.fullmatch(r"[1-9]\d?\.\d", sm)):
             raise _refused(f"sm is {self.sm!r}, not a compute capability such as 8.9")
         absent = {
             "timing_cache": self.timing_cache is not None and not flavour.timing_cache,

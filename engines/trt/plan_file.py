@@ -50,6 +50,10 @@ class LoadedPlan:
             raise self._unloadable(str(error)) from error
         runtime = lib.Runtime(self._logger)
         runtime.error_recorder = self._recorder
+        if flavour.compatibility:
+            # A plan for later versions brings a runtime of its own, which is host code. A plan's
+            # kernels are native code too: what is not trusted does not come here.
+            runtime.engine_host_code_allowed = True
         engine = runtime.deserialize_cuda_engine(content)
         if engine is None:
             raise self.trouble.failure(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +19,10 @@ from engines.trt.flavour import Flavour
 from engines.trt.lanes import ContextLane, open_lanes
 from engines.trt.library import Library
 from engines.trt.plan_file import LoadedPlan
-from reelsight.atomic import write_whole
 from reelsight.engine.batches import run_buckets
 from reelsight.engine.protocol import Ticket
 from reelsight.errors import EngineError
 from reelsight.nouns.engine_spec import EngineSpec
-
-if TYPE_CHECKING:
-    import tensorrt_rtx as rtx
 
 __all__ = ["TrtEngine"]
 
@@ -43,7 +39,6 @@ class TrtEngine:
         path: The plan.
         device: The GPU; closed with the engine.
         threads: CPU threads that copy frames into page-locked memory.
-        jit_cache: File for what TensorRT-RTX compiles for this GPU; None to compile each time.
 
     Raises:
         EngineError: The plan cannot be loaded, is another engine, or not even its smallest bucket
@@ -59,19 +54,15 @@ class TrtEngine:
         device: CudaDevice,
         *,
         threads: int,
-        jit_cache: Path | None = None,
     ) -> None:
-        self._spec, self._device, self._jit_file = spec, device, jit_cache
+        self._spec, self._device = spec, device
         self._plan: LoadedPlan | None = None
-        self._jit: rtx.IRuntimeCache | None = None
         self._pipeline: Pipeline[ContextLane] | None = None
         self._closed = False
         try:
             with device.current():
                 self._plan = LoadedPlan(flavour, lib, path, spec)
-                content = _content(jit_cache) if flavour.jit else b""
-                self._jit = flavour.jit_cache(self._plan.engine, content)
-                lanes = open_lanes(self._plan, spec, device, self._jit)
+                lanes = open_lanes(self._plan, spec, device)
                 self._pipeline = Pipeline(spec, device, lanes, slots=_SLOTS, copy_threads=threads)
         except BaseException:
             self.close()
@@ -140,28 +131,10 @@ class TrtEngine:
             steps.enter_context(self._device.current())
             if plan is not None:
                 steps.callback(plan.close)
-            steps.callback(self._keep_compiled)
             if pipeline is not None:
                 steps.callback(pipeline.close)
-
-    def _keep_compiled(self) -> None:
-        """Save what TensorRT-RTX compiled here; a cache that cannot be kept costs only time."""
-        jit, self._jit = self._jit, None
-        if jit is None or self._jit_file is None:
-            return
-        content = jit.serialize()
-        if content is not None:
-            with contextlib.suppress(OSError):
-                write_whole(self._jit_file, content)
 
     def _open_pipeline(self) -> Pipeline[ContextLane]:
         if self._pipeline is None:
             raise EngineError("the engine was closed", code="engine.closed")
         return self._pipeline
-
-
-def _content(path: Path | None) -> bytes:
-    try:
-        return b"" if path is None else path.read_bytes()
-    except OSError:
-        return b""

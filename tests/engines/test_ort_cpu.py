@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,17 @@ def test_a_frame_gets_the_same_float16_bits_in_every_batch(model: Model) -> None
 def test_a_batch_that_is_no_bucket_is_refused(model: Model) -> None:
     with pytest.raises(EngineError, match="batch of 5 is not one of the buckets"):
         OrtCpuEngine(model, buckets=BUCKETS).run(pictures(5))
+
+
+def test_a_closed_engine_holds_nothing_and_refuses(model: Model) -> None:
+    engine = OrtCpuEngine(model, buckets=BUCKETS)
+    session = weakref.ref(engine._session)
+    engine.close()
+    engine.close()
+    assert session() is None
+    with pytest.raises(EngineError) as caught:
+        engine.run(pictures(4))
+    assert caught.value.code == "engine.closed"
 
 
 def test_the_text_tower_embeds_any_phrase(model: Model) -> None:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from reelsight.cli import engine_build, options
 from reelsight.cli.console import print_json, show_lines, show_table
 from reelsight.cli.engine_words import manifest_lines
-from reelsight.settings import Settings
-
-if TYPE_CHECKING:
-    from engines.package.directory import EnginePackage
-    from engines.package.fetch import PackageRef
 
 __all__ = ["app"]
 
@@ -106,14 +101,15 @@ def bench(
     from engines.package.fetch import open_verified
 
     settings = engine_build.load(config, model=model, registry=registry)
-    found = find_package(settings, package)
+    found = engine_build.find_package(settings, package)
     wanted = find_model(settings.model, settings.cache_dir)
-    engine = open_verified(found, wanted, threads=settings.engine.threads)
+    threads = settings.engine.threads
+    engine = open_verified(found, wanted, threads=threads)
     try:
-        measured = measure_engine(engine, seconds=seconds)
+        measured = measure_engine(engine, seconds=seconds, threads=threads)
     finally:
         engine.close()
-    measured |= {"package": found.manifest.path, "threads": settings.engine.threads}
+    measured |= {"package": found.manifest.path}
     if json_:
         print_json(measured)
         return
@@ -124,6 +120,7 @@ def bench(
             f"one frame: p50 {latency['p50']:.2f} ms, p99 {latency['p99']:.2f} ms over "
             f"{latency['runs']} runs",
             *(f"batch {n}: {speed:.1f} frames/s" for n, speed in measured["buckets"].items()),
+            f"on: {measured['machine']['cpu']}, {threads} CPU threads",
             f"protocol: {measured['protocol']}; {seconds:g} s each",
         ],
     )
@@ -155,7 +152,7 @@ def pull(
 ) -> None:
     """Copy a package to this node and verify it."""
     settings = engine_build.load(config, registry=registry)
-    found = find_package(settings, package)
+    found = engine_build.find_package(settings, package)
     facts = {"path": found.manifest.path, "directory": str(found.directory)}
     _say(json_, {**facts, "signed_by": found.signed_by}, f"{package} is in {found.directory}")
 
@@ -180,23 +177,6 @@ def keygen(
         raise ConfigError(f"cannot write {output}: {error}", code="config.key") from error
     public = public_key(private)
     _say(json_, {"private": str(output), "public": public}, public)
-
-
-def find_package(settings: Settings, package: str) -> EnginePackage:
-    """A verified package by its directory or by its path in the registry, which copies it here.
-
-    Raises:
-        PackageError: There is none, or it cannot be used.
-    """
-    from engines.catalog import registry_of
-    from engines.package.directory import open_package
-    from engines.package.fetch import fetch_package, reference
-
-    place = registry_of(settings)
-    if Path(package).is_dir():
-        return open_package(Path(package), place.trust)
-    ref: PackageRef = reference(place, place.find(package), settings.packages_dir)
-    return fetch_package(ref)
 
 
 def _say(as_json: bool, facts: dict[str, Any], words: str) -> None:

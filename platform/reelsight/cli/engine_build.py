@@ -6,28 +6,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reelsight.cli import options
 from reelsight.cli.console import is_terminal, print_json
+from reelsight.cli.engine_frames import frames_for, needs_ranges, ranges_of
 from reelsight.cli.engine_words import show_built
 from reelsight.errors import ConfigError
 from reelsight.settings import Settings
 
 if TYPE_CHECKING:
-    from engines.backend import Backend, BuildWatch
+    from engines.backend import BuildWatch
     from engines.gate.ladder import BuildOrder
+    from engines.package.directory import EnginePackage
+    from engines.package.fetch import PackageRef
     from engines.package.manifest import PackageManifest
-    from engines.precision.calibration import Calibration
-    from engines.precision.plan import PrecisionPlan
-    from reelsight.cli.engine_frames import JudgingFrames
     from reelsight.engine.protocol import Engine
     from reelsight.nouns.label_bank import LabelBank
     from reelsight.nouns.model import Model
 
-__all__ = ["build", "gate", "load", "prebuild"]
+__all__ = ["build", "find_package", "gate", "load", "prebuild"]
 
 RegistryOption = Annotated[
     str | None,
@@ -75,7 +75,6 @@ RebuildOption = Annotated[
 BenchOption = Annotated[
     float, typer.Option("--bench-seconds", min=0.0, help="Of each measurement; 0 for none.")
 ]
-_SEED = 20260101
 
 
 def build(
@@ -102,15 +101,15 @@ def build(
     from engines.catalog import registry_of
     from engines.gate.ladder import BuildOrder
     from engines.package.backends import backend_named
-    from engines.package.directory import open_package
-    from engines.package.signing import Trust
+    from engines.precision.calibration import method_named
     from engines.precision.plan import plan_named
 
     settings = load(config, model=model, bank=bank, registry=registry)
     place, key = registry_of(settings), _signing_key(sign_with)
-    builder, plan = backend_named(backend), plan_named(precision)
+    builder, plan, method = backend_named(backend), plan_named(precision), method_named(calibration)
+    chosen = dict(options.assignment(text) for text in option or [])
     master, used_bank = _master(settings)
-    judging = _frames(settings, master, frames, count)
+    judging = frames_for(settings, master, frames, count)
     watch = _watch()
     order = BuildOrder(
         model=master,
@@ -120,17 +119,16 @@ def build(
         frames=judging.gate,
         bank=used_bank,
         frames_words=judging.words,
-        calibration=_calibration(settings, master, plan, builder, judging, calibration, watch),
-        options=dict(options.assignment(text) for text in option or []),
+        calibration=ranges_of(settings, master, plan, builder, judging, method, watch),
+        options=chosen,
         fallback=fallback,
         bench_s=bench_s or None,
         threads=settings.engine.threads,
     )
-    directory = _obtain(settings, order, watch, key, rebuild=rebuild)
-    package = open_package(directory, Trust())
+    package = _obtain(settings, order, watch, key, rebuild=rebuild)
     manifest = package.manifest
     published = place.push(package) if manifest.refusal is None else None
-    show_built(json_, place, manifest, directory, published)
+    show_built(json_, place, manifest, package.directory, published)
     if published is None:
         raise typer.Exit(1)
 
@@ -156,27 +154,29 @@ def prebuild(
     GPU, and publishes it anew.
     """
     from engines.catalog import find_model, registry_of
-    from engines.gate.prebuilt import build_for, require_cross_builder
+    from engines.gate.prebuilt import build_for, require_cross_builder, sm_of
     from engines.package.backends import backend_named
     from engines.package.directory import open_package
     from engines.package.signing import Trust
+    from engines.precision.calibration import method_named
     from engines.precision.plan import plan_named
 
     settings = load(config, model=model, registry=registry)
     place, key = registry_of(settings), _signing_key(sign_with)
-    builder, plan = backend_named(backend), plan_named(precision)
+    builder, plan, method = backend_named(backend), plan_named(precision), method_named(calibration)
     require_cross_builder(builder)
+    targets = [sm_of(text) for text in target]
     master = find_model(settings.model, settings.cache_dir)
     watch = _watch()
     ranges = None
-    if _needs_ranges(plan, builder):
-        judging = _frames(settings, master, frames, count)
-        ranges = _calibration(settings, master, plan, builder, judging, calibration, watch)
-    for sm in target:
+    if needs_ranges(plan, builder):
+        judging = frames_for(settings, master, frames, count)
+        ranges = ranges_of(settings, master, plan, builder, judging, method, watch)
+    for sm in targets:
         with _scratch(settings) as scratch:
             build_for(
                 builder,
-                sm.removeprefix("sm_"),
+                sm,
                 model=master,
                 precision=plan.name,
                 buckets=settings.engine.buckets,
@@ -200,7 +200,11 @@ def gate(
     frames: FramesOption = None,
     count: CountOption = 600,
     publish: Annotated[
-        bool, typer.Option("--publish", help="Publish it with this verdict, if it passed.")
+        bool,
+        typer.Option(
+            "--publish",
+            help="Publish it with this verdict if it passed; take it out of the registry if not.",
+        ),
     ] = False,
     sign_with: SignOption = None,
     model: options.ModelOption = None,
@@ -214,16 +218,16 @@ def gate(
     from engines.gate.prebuilt import judge_package
     from engines.package.directory import open_package
     from engines.package.signing import Trust
-    from reelsight.cli.engine import find_package
 
     settings = load(config, model=model, bank=bank, registry=registry)
     place, key = registry_of(settings), _signing_key(sign_with)
     master, used_bank = _master(settings)
     found = find_package(settings, package)
-    judging = _frames(settings, master, frames, count)
+    judging = frames_for(settings, master, frames, count)
     with _scratch(settings) as scratch:
         manifest = _use_master(
             settings,
+            master,
             lambda engine: judge_package(
                 found,
                 engine,
@@ -239,6 +243,9 @@ def gate(
         published = None
         if publish and manifest.refusal is None:
             published = place.push(open_package(scratch, Trust()))
+        elif publish:
+            # It was published on another verdict, which this one overrules.
+            place.withdraw(found.manifest.path, found.manifest_sha256)
     show_built(json_, place, manifest, None, published)
     if manifest.refusal is not None:
         raise typer.Exit(1)
@@ -259,24 +266,44 @@ def load(
     return Settings.load(config, {"model": model, "bank": bank, "engine.registry": registry})
 
 
+def find_package(settings: Settings, package: str) -> EnginePackage:
+    """A verified package by its directory or by its path in the registry, which copies it here.
+
+    Raises:
+        PackageError: There is none, or it cannot be used.
+    """
+    from engines.catalog import registry_of
+    from engines.package.directory import open_package
+    from engines.package.fetch import fetch_package, reference
+
+    place = registry_of(settings)
+    if Path(package).is_dir():
+        return open_package(Path(package), place.trust)
+    ref: PackageRef = reference(place, place.find(package), settings.packages_dir)
+    return fetch_package(ref)
+
+
 def _obtain(
     settings: Settings, order: BuildOrder, watch: BuildWatch, key: bytes | None, *, rebuild: bool
-) -> Path:
-    """The built package's directory; built by this process, or by another one of this node."""
+) -> EnginePackage:
+    """The built package; built by this process, or by another one of this node."""
     from engines.gate.ladder import build_gated
+    from engines.package.directory import open_package
     from engines.package.node_cache import NodeCache
-    from engines.package.signing import key_id
+    from engines.package.signing import Trust, key_id
 
     cache = NodeCache(settings.cache_dir / "engine-builds")
     entry = order.key if key is None else f"{order.key}-{key_id(key)}"
     if rebuild:
         cache.discard(entry)
-    return cache.obtain(
+    return cache.obtain_whole(
         entry,
         lambda scratch: _use_master(
             settings,
+            order.model,
             lambda engine: build_gated(order, engine, scratch, watch=watch, signing_key=key),
         ),
+        lambda directory: open_package(directory, Trust()),
         on_wait=lambda pid: typer.echo(f"process {pid} builds it; waiting", err=True),
     )
 
@@ -291,62 +318,17 @@ def _master(settings: Settings) -> tuple[Model, LabelBank]:
     return model, choose_bank(settings.bank, BankShelf(settings.banks_dir), recipe)
 
 
-def _use_master(settings: Settings, use: Callable[[Engine], PackageManifest]) -> PackageManifest:
+def _use_master(
+    settings: Settings, model: Model, use: Callable[[Engine], PackageManifest]
+) -> PackageManifest:
     """Open the FP32 master on the CPU, use it, close it."""
-    from engines.catalog import find_model, master_recipe
+    from engines.catalog import master_recipe
 
-    model = find_model(settings.model, settings.cache_dir)
     engine = master_recipe(settings, model).open_engine()
     try:
         return use(engine)
     finally:
         engine.close()
-
-
-def _frames(settings: Settings, model: Model, source: Path | None, count: int) -> JudgingFrames:
-    from engines.catalog import EMBEDDED_MODEL
-    from reelsight.cli.engine_frames import collect_frames
-
-    if source is None and model.name != EMBEDDED_MODEL:
-        raise ConfigError(
-            f"{model.name} is judged on real frames; none were given",
-            code="config.frames",
-            hint="Name clips like those that will be tagged: --frames DIRECTORY or MANIFEST.",
-        )
-    limits = settings.media.limits
-    return collect_frames(source, model.geometry, limits, count=count, seed=_SEED)
-
-
-def _needs_ranges(plan: PrecisionPlan, builder: Backend) -> bool:
-    from engines.precision.plan import ladder
-
-    return any(
-        rung.name in builder.precisions and (rung.needs_calibration or rung.floats == "fp16")
-        for rung in ladder(plan.name)
-    )
-
-
-def _calibration(
-    settings: Settings,
-    model: Model,
-    plan: PrecisionPlan,
-    builder: Backend,
-    judging: JudgingFrames,
-    method: str,
-    watch: BuildWatch,
-) -> Calibration | None:
-    """Activation ranges, where a rung of the ladder can use them.
-
-    FP16 needs to know what overflows, which the plain ranges tell.
-    """
-    from engines.precision.calibration import calibrate
-
-    if not _needs_ranges(plan, builder):
-        return None
-    if not plan.needs_calibration:
-        method = "minmax"
-    cache = settings.cache_dir / "calibrations"
-    return calibrate(model.image, judging.calibration, cast(Any, method), cache, watch)
 
 
 def _signing_key(path: Path | None) -> bytes | None:

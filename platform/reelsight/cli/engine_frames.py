@@ -1,7 +1,8 @@
 """Frames for calibration and for the gate: sampled from the clips that a user names.
 
 Half of what is used is a degraded copy of the other half, as uploads are degraded. A clip gives
-frames to one of the two sets alone: an engine is never judged on what it was calibrated with.
+frames to one of the two sets alone: an engine is never judged on what it was calibrated with. Of a
+frame set, whose clips are not known, the first half calibrates and the second half judges.
 """
 
 from __future__ import annotations
@@ -19,19 +20,25 @@ from reelsight.media.limits import MediaLimits
 from reelsight.nouns.engine_spec import Geometry
 
 if TYPE_CHECKING:
+    from engines.backend import Backend, BuildWatch
+    from engines.precision.calibration import Calibration, Method
     from engines.precision.frameset import FrameSet
+    from engines.precision.plan import PrecisionPlan
+    from reelsight.nouns.model import Model
+    from reelsight.settings import Settings
 
-__all__ = ["JudgingFrames", "collect_frames"]
+__all__ = ["JudgingFrames", "collect_frames", "frames_for", "needs_ranges", "ranges_of"]
 
+_SEED = 20260101
 _PER_CLIP = 16
 _SIDE = (270, 480)
 
 
 @dataclass(frozen=True, slots=True)
 class JudgingFrames:
-    """Two frame sets and what they are, for people."""
+    """Two frame sets and what they are, for people; one clip gives frames to judge by alone."""
 
-    calibration: FrameSet
+    calibration: FrameSet | None
     gate: FrameSet
     words: str
 
@@ -58,30 +65,93 @@ def collect_frames(
 
     if source is not None and source.suffix == ".safetensors":
         frames = FrameSet.load(source).frames
-        words = f"{len(frames)} frames of {source.name}, every other one"
-        return JudgingFrames(FrameSet(frames[0::2]), FrameSet(frames[1::2]), words)
+        half = len(frames) // 2
+        words = f"the last {len(frames) - half} of {len(frames)} frames of {source.name}"
+        return JudgingFrames(FrameSet(frames[:half]), FrameSet(frames[half:]), words)
     if source is None:
         groups, words = list(_scenes(geometry, count, seed)), "scenes of the sample generator"
     else:
         groups = list(_clips(_uris(source), geometry, limits, count))
         words = f"frames of {len(groups)} clips of {source.name}"
-    if len(groups) < 2:
-        groups = [group[i::2] for group in groups for i in range(2)]
+    # The gate's first: it is what every plan needs.
     halves: tuple[list[npt.NDArray[np.uint8]], ...] = ([], [])
     for group in groups:
         min(halves, key=lambda half: sum(map(len, half))).append(group)
-    if not all(sum(map(len, half)) for half in halves):
+    judging, calibrating = halves
+    if not judging:
         raise ConfigError(
-            f"{source} gave too few frames",
+            f"{source} gave no frames",
             code="config.frames",
             hint="Name a directory or a manifest of clips that `reelsight tag` can read.",
         )
-    calibration, gate = (FrameSet(np.concatenate(half)) for half in halves)
+    gate = FrameSet(np.concatenate(judging))
+    calibration = FrameSet(np.concatenate(calibrating)) if calibrating else None
     return JudgingFrames(
-        calibration.joined(degraded(calibration, seed)),
+        None if calibration is None else calibration.joined(degraded(calibration, seed)),
         gate.joined(degraded(gate, seed + 1)),
         f"{words}: {len(gate)} frames, and a degraded copy of each",
     )
+
+
+def frames_for(settings: Settings, model: Model, source: Path | None, count: int) -> JudgingFrames:
+    """Frames for a model's engines; for the shipped model alone generated ones by default.
+
+    Raises:
+        ConfigError: `config.frames`: none were given, or as collect_frames.
+    """
+    from engines.catalog import EMBEDDED_MODEL
+
+    if source is None and model.name != EMBEDDED_MODEL:
+        raise ConfigError(
+            f"{model.name} is judged on real frames; none were given",
+            code="config.frames",
+            hint="Name clips like those that will be tagged: --frames DIRECTORY or MANIFEST.",
+        )
+    limits = settings.media.limits
+    return collect_frames(source, model.geometry, limits, count=count, seed=_SEED)
+
+
+def needs_ranges(plan: PrecisionPlan, builder: Backend) -> bool:
+    """Whether a rung of the plan's ladder can use activation ranges."""
+    from engines.precision.plan import ladder
+
+    return any(
+        rung.name in builder.precisions and (rung.needs_calibration or rung.floats == "fp16")
+        for rung in ladder(plan.name)
+    )
+
+
+def ranges_of(
+    settings: Settings,
+    model: Model,
+    plan: PrecisionPlan,
+    builder: Backend,
+    judging: JudgingFrames,
+    method: Method,
+    watch: BuildWatch,
+) -> Calibration | None:
+    """Activation ranges, where a rung of the ladder can use them.
+
+    FP16 needs to know what overflows, which the plain ranges tell.
+
+    Raises:
+        ConfigError: `config.frames`: no clip is left to calibrate with.
+    """
+    from engines.precision.calibration import calibrate
+
+    if not needs_ranges(plan, builder):
+        return None
+    if not plan.needs_calibration:
+        method = "minmax"
+    if judging.calibration is None:
+        raise ConfigError(
+            f"{plan.name} on {builder.name} measures ranges on other clips than it is judged by, "
+            "and only one gave frames",
+            code="config.frames",
+            hint="Name two clips or more.",
+        )
+    cache, threads = settings.cache_dir / "calibrations", settings.engine.threads
+    return calibrate(model.image, judging.calibration, method, cache, watch, threads=threads)
 
 
 def _scenes(geometry: Geometry, count: int, seed: int) -> Iterator[npt.NDArray[np.uint8]]:
@@ -112,20 +182,24 @@ def _uris(source: Path) -> list[tuple[str, str]]:
 def _clips(
     uris: list[tuple[str, str]], geometry: Geometry, limits: MediaLimits, count: int
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """Frames clip by clip, from clips spread over the list; clips that fail are passed over."""
+    """Frames clip by clip until there are enough, from clips spread over the list first.
+
+    Clips that fail are passed over.
+    """
     from reelsight.media.decode import decode
     from reelsight.media.fetch import fetch
     from reelsight.media.sampler import Sampling
 
     clips = max(2, -(-count // _PER_CLIP))
     sampling = Sampling("count", count=max(_PER_CLIP, -(-count // max(1, len(uris)))))
-    left = count
-    for clip_id, uri in uris[:: max(1, len(uris) // clips)]:
+    left, step = count, max(1, len(uris) // clips)
+    for clip_id, uri in [uri for start in range(step) for uri in uris[start::step]]:
         if left <= 0:
             return
         try:
             _, frames = decode(clip_id, uri, fetch(uri, limits), sampling, geometry, limits)
         except (FetchError, MediaError):
             continue
-        yield frames.pixels
+        if len(frames.pixels):
+            yield frames.pixels
         left -= len(frames.pixels)

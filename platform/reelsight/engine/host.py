@@ -1,13 +1,17 @@
 """EngineHost: one engine, its thread, and a work-conserving queue of frames.
 
 Requests of any size join one queue. The thread takes whatever waits, up to the largest bucket, the
-moment the engine is free: it never waits for a batch to fill, so a busy engine fills its own
-batches. A request larger than a bucket is split; one that is cancelled or past its deadline is
-dropped before it costs a run. The host knows frames and futures; it knows neither clips nor HTTP
-nor Ray.
+moment the engine takes a batch: it never waits for a batch to fill, so a busy engine fills its own
+batches. A PipelinedEngine takes as many as it has slots, so that one is copied in while another is
+computed; when nothing waits, or every slot is taken, the oldest batch is read. A request larger
+than a bucket is split; one that is cancelled or past its deadline is dropped before it costs a
+run. The host knows frames and futures; it knows neither clips nor HTTP nor Ray.
 
 States of a request: queued -> (running, possibly in several parts) -> done | failed; queued ->
 dropped (cancelled, deadline, host closed). A future is resolved exactly once.
+
+States of a batch: taken -> in flight -> delivered; where it fails, on the way in or out, with
+several parts each is run alone -> delivered | failed. Closing reads what is in flight.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from reelsight.engine.protocol import Engine
+from reelsight.engine.protocol import Engine, PipelinedEngine, Ticket
 from reelsight.errors import EngineError, EngineInputError, Overloaded, ReelsightError
 from reelsight.nouns.engine_spec import EngineSpec
 
@@ -41,7 +45,7 @@ class HostStats:
         frames: Frames embedded.
         padded: Frames of padding run beside them.
         batches: Engine runs.
-        busy_s: Seconds spent in the engine.
+        busy_s: Seconds in which the engine had work.
     """
 
     frames: int = 0
@@ -71,6 +75,27 @@ class _Part:
     stop: int
 
 
+@dataclass(slots=True)
+class _Flight:
+    """A batch that the engine was given: `frames` of its `bucket` rows are the parts'."""
+
+    parts: list[_Part]
+    frames: int
+    bucket: int
+    ticket: Ticket
+
+
+@dataclass(slots=True)
+class _Run:
+    """The ticket of an engine that has none: the batch is run when it is read."""
+
+    engine: Engine
+    pixels: Pixels
+
+    def result(self) -> Embeddings:
+        return self.engine.run(self.pixels)
+
+
 class EngineHost:
     """Shares one engine between threads.
 
@@ -89,7 +114,12 @@ class EngineHost:
         self._closed = False
         size = self.spec.geometry.size
         self._buffer = np.zeros((self.spec.buckets[-1], size, size, 3), dtype=np.uint8)
-        self._running: list[_Part] = []
+        self._pipelined = engine if isinstance(engine, PipelinedEngine) else None
+        self._slots = 1 if self._pipelined is None else self._pipelined.slots
+        self._taken: list[_Part] = []
+        self._flights: deque[_Flight] = deque()
+        self._counted_to = 0.0
+        self._close_error: Exception | None = None
         self.stats = HostStats()
         self._thread = threading.Thread(target=self._serve, name="engine-host", daemon=True)
         self._thread.start()
@@ -144,37 +174,56 @@ class EngineHost:
         return self.submit(pixels).result()
 
     def close(self) -> None:
-        """Stop after the running batch, fail what waits, close the engine; idempotent."""
+        """Stop after the running batches, fail what waits, close the engine; idempotent.
+
+        Raises:
+            EngineError: The engine could not be closed; said once.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._thread.join()
+        error, self._close_error = self._close_error, None
+        if error is not None:
+            raise _engine_error(error)
 
     def _serve(self) -> None:
         try:
             while True:
-                self._running = self._take()
-                if not self._running:
+                self._taken = self._take(wait=not self._flights)
+                if self._taken:
+                    self._start(self._taken)
+                elif not self._flights:
                     return
-                self._run(self._running)
+                if self._flights and (not self._taken or len(self._flights) == self._slots):
+                    self._land()
         finally:  # Also when the thread dies of what no request can be blamed for.
             with self._changed:
                 self._closed = True
-                waiting = [*(part.request for part in self._running), *self._queue]
+                parts = [*self._taken, *(part for flight in self._flights for part in flight.parts)]
+                waiting = [*(part.request for part in parts), *self._queue]
                 self._queue.clear()
                 self._queued = 0
                 self._changed.notify_all()
             for request in waiting:
                 request.fail(EngineError("the engine host is closed", code="engine.closed"))
-            self._engine.close()
+            try:
+                self._engine.close()
+            except Exception as error:  # Boundary: close() of this host raises it.
+                self._close_error = error
 
-    def _take(self) -> list[_Part]:
-        """Wait for work; return parts for at most one largest bucket, or nothing when closed."""
+    def _take(self, *, wait: bool) -> list[_Part]:
+        """Parts for at most one largest bucket; nothing when closed, or none is there to wait for.
+
+        Args:
+            wait: For work, when there is none.
+        """
         parts: list[_Part] = []
         with self._changed:
             while not parts:
-                self._changed.wait_for(lambda: self._closed or self._queue)
-                if self._closed:
+                if wait:
+                    self._changed.wait_for(lambda: self._closed or self._queue)
+                if self._closed or not self._queue:
                     return []
                 room = self.spec.share_of(self._queued)
                 while self._queue and room:
@@ -205,24 +254,43 @@ class EngineHost:
             return True
         return False
 
-    def _run(self, parts: list[_Part]) -> None:
+    def _start(self, parts: list[_Part]) -> None:
+        """Give the engine a batch."""
+        if not self._flights:
+            self._counted_to = time.perf_counter()
         try:
-            rows = self._embed(parts)
-        except (
-            Exception
-        ) as error:  # Boundary: one request's failure must not end the host's thread.
-            if len(parts) > 1:  # Find out whose fault it is; neighbours get their answer.
-                for part in parts:
-                    self._run([part])
-                return
-            failure = error if isinstance(error, ReelsightError) else EngineError(str(error))
-            failure.__cause__ = None if failure is error else error
-            parts[0].request.fail(failure)
+            self._flights.append(self._launch(parts))
+        except Exception as error:  # Boundary: one batch's failure must not end the host's thread.
+            self._blame(parts, error)
+
+    def _land(self) -> None:
+        """Read the oldest batch, which is in flight until its parts have their answers."""
+        self._answer(self._flights[0])
+        self._flights.popleft()
+
+    def _answer(self, flight: _Flight) -> None:
+        try:
+            rows = self._read(flight)
+        except Exception as error:  # Boundary: as in _start.
+            self._blame(flight.parts, error)
             return
-        for part, result in zip(parts, self._split(parts, rows), strict=True):
+        for part, result in zip(flight.parts, self._split(flight.parts, rows), strict=True):
             self._deliver(part, result)
 
-    def _embed(self, parts: list[_Part]) -> Embeddings:
+    def _blame(self, parts: list[_Part], error: Exception) -> None:
+        """Find out whose fault a batch's failure is; neighbours get their answer."""
+        if len(parts) == 1:
+            parts[0].request.fail(_engine_error(error))
+            return
+        for part in parts:
+            try:
+                alone = self._launch([part])
+            except Exception as own:  # Boundary: as in _start.
+                self._blame([part], own)
+            else:
+                self._answer(alone)
+
+    def _launch(self, parts: list[_Part]) -> _Flight:
         n = 0
         for part in parts:
             width = part.stop - part.start
@@ -230,9 +298,21 @@ class EngineHost:
             n += width
         bucket = self.spec.bucket_for(n)
         self._buffer[n:bucket] = 0
-        started = time.perf_counter()
-        rows = self._engine.run(self._buffer[:bucket])
-        self.stats.busy_s += time.perf_counter() - started
+        pixels = self._buffer[:bucket]
+        # A pipelined engine has copied the buffer when submit returns; another one reads it before
+        # the next batch is made, because one flight is all that it has.
+        if self._pipelined is None:
+            return _Flight(parts, n, bucket, _Run(self._engine, pixels))
+        return _Flight(parts, n, bucket, self._pipelined.submit(pixels))
+
+    def _read(self, flight: _Flight) -> Embeddings:
+        try:
+            rows = flight.ticket.result()
+        finally:
+            now = time.perf_counter()
+            self.stats.busy_s += now - self._counted_to
+            self._counted_to = now
+        n, bucket = flight.frames, flight.bucket
         self.stats.frames += n
         self.stats.padded += bucket - n
         self.stats.batches += 1
@@ -258,3 +338,12 @@ class EngineHost:
         request.finished += len(rows)
         if request.finished == len(request.pixels) and not request.future.done():
             request.future.set_result(request.result)
+
+
+def _engine_error(error: Exception) -> ReelsightError:
+    """The error itself where it is ours; else one of ours that it caused."""
+    if isinstance(error, ReelsightError):
+        return error
+    made = EngineError(str(error) or type(error).__name__)
+    made.__cause__ = error
+    return made

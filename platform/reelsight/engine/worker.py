@@ -47,14 +47,18 @@ class EngineWorker:
         self, factory: Callable[[], Engine], spec: EngineSpec, *, max_queued_frames: int = 2048
     ) -> None:
         engine = factory()
-        if engine.spec != spec:
-            raise EngineError(
-                f"opened {engine.spec}, the plan says {spec}",
-                code="engine.other_spec",
-                hint="Every node must hold the same versions of the model and its runtime.",
-            )
-        engine.warmup()
-        self.host = EngineHost(engine, max_queued_frames=max_queued_frames)
+        try:
+            if engine.spec != spec:
+                raise EngineError(
+                    f"opened {engine.spec}, the plan says {spec}",
+                    code="engine.other_spec",
+                    hint="Every node must hold the same versions of the model and its runtime.",
+                )
+            engine.warmup()
+            self.host = EngineHost(engine, max_queued_frames=max_queued_frames)
+        except BaseException:
+            engine.close()
+            raise
         self._size = engine.spec.geometry.size
 
     def run(self, pixels: Pixels) -> Embeddings:

@@ -16,8 +16,9 @@ from pyarrow import fs
 
 from reelsight.errors import FetchError, FetchInterruptedError
 from reelsight.media.limits import MediaLimits
+from reelsight.redaction import redacted
 
-__all__ = ["fetch", "redacted"]
+__all__ = ["fetch"]
 
 _REMOTE = ("s3", "gs")
 _GS_RETRY_S = 20
@@ -51,14 +52,6 @@ def fetch(uri: str, limits: MediaLimits) -> bytes:
             hint="The file has 0 bytes: upload it again.",
         )
     return data
-
-
-def redacted(uri: str) -> str:
-    """The uri without user info and query, which may hold credentials."""
-    if "://" not in uri:
-        return uri
-    parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _scheme_refused(uri: str, scheme: str) -> FetchError:

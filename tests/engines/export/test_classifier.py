@@ -144,3 +144,13 @@ def test_tags_are_fetched_where_the_library_keeps_them(
     assert settings.get("hf_hub", settings.get("url", "")).endswith(
         ("timm/resnet50.a1_in1k/model.safetensors", "/resnet50-11ad3fa6.pth")
     )
+
+
+@pytest.mark.parametrize("name", ["timm/resnet50_clip", "timm/resnet32ts"])
+def test_an_architecture_whose_head_is_another_layer_is_refused(
+    name: str, open_clip: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        classifier.export_classifier(name, tmp_path / "m", random_weights_seed=0)
+    assert caught.value.code == "model.architecture_unsupported"
+    assert not (tmp_path / "m").exists()

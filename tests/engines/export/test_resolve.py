@@ -130,7 +130,7 @@ def test_quick_gelu_follows_the_tag(
     checkpoint = tiny_directory / "open_clip_model.safetensors"
     monkeypatch.setattr(weights, "fetch", lambda source: checkpoint)
     source = weights.Source("x", tiny_architecture, "openai", None, {"quick_gelu": True})
-    model = resolve._load(source, None)
+    model = resolve.load_open_clip(source, None)
     assert any(type(m).__name__ == "QuickGELU" for m in model.modules())
 
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +18,9 @@ from onnx import numpy_helper
 
 import reelsight.models
 from engines.backend import BuildWatch
+from engines.gate.gate import embed_frames
 from engines.gate.ladder import BuildOrder, build_gated
+from engines.gate.measures import margins
 from engines.gate.thresholds import Thresholds
 from engines.package.directory import open_package
 from engines.package.node_cache import NodeCache
@@ -32,6 +35,7 @@ from reelsight.errors import EngineError, PackageError
 from reelsight.nouns.engine_spec import EngineSpec
 from reelsight.nouns.label_bank import LabelBank
 from reelsight.nouns.model import Model
+from tests.engines.gate.bent import Bent
 
 Limits = Callable[[str], Thresholds]
 Order = Callable[..., BuildOrder]
@@ -100,6 +104,70 @@ def test_a_shifted_calibration_is_stopped_and_the_ladder_lands_on_fp32(
     assert made.spec.precision == "fp32"
     assert made.calibration is None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["image.onnx", "manifest.json"]
+
+
+class Pushing(OrtBackend):
+    """Its INT8 engines see one label where the master just does not."""
+
+    def __init__(self, push: Callable[[Engine], Engine]) -> None:
+        super().__init__("onnxruntime-cpu")
+        self._push = push
+
+    def open(self, spec: EngineSpec, directory: Path, model: Model, *, threads: int) -> Engine:
+        engine = super().open(spec, directory, model, threads=threads)
+        return self._push(engine) if spec.precision == "int8-fp32" else engine
+
+
+def test_a_critical_label_demands_the_higher_precision(
+    order: Order,
+    reference: OrtCpuEngine,
+    calibration: Calibration,
+    frames: FrameSet,
+    bank: LabelBank,
+    limits: Limits,
+    tmp_path: Path,
+) -> None:
+    """The same engine is good enough for a bank in which that label is not critical."""
+    nearly = margins(embed_frames(reference, frames.frames), bank)
+    nearly[nearly > -1e-3] = -np.inf
+    label = int(nearly.max(axis=0).argmax())
+    step = np.float32(0.06)
+    backend = Pushing(lambda engine: Bent(engine, lambda rows: rows + step * bank.matrix[label]))
+
+    def lax(precision: str) -> Thresholds:
+        own = limits(precision)
+        if precision == "fp32":
+            return own
+        lowest: dict[str, Any] = {"decisions": 0.5, "shown": 0, "top1": 0, "topk": 0}
+        return replace(own, **lowest, centred_mean=-1, centred_p1=-1, rerun_share=1.0)
+
+    labels = [replace(item, critical=i == label) for i, item in enumerate(bank.labels)]
+    found = {}
+    for critical in (bank, replace(bank, labels=tuple(labels))):
+        directory = tmp_path / critical.hash
+        directory.mkdir()
+        wanted = order(
+            "int8-fp32", calibration=calibration, backend=backend, bank=critical, thresholds=lax
+        )
+        found[critical.hash] = build_gated(wanted, reference, directory)
+    plain, demanding = found.values()
+    assert outcomes(plain.attempts) == [("int8-fp32", "passed")]
+    assert outcomes(demanding.attempts) == [("int8-fp32", "failed"), ("fp32", "passed")]
+    assert bank.labels[label].name in demanding.attempts[0].reasons[0]
+    assert demanding.refusal is None
+
+
+def test_a_benchmark_that_fails_costs_no_rung(
+    order: Order, reference: OrtCpuEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise EngineError("the device is gone", code="engine.device_lost")
+
+    monkeypatch.setattr("engines.gate.ladder.measure_engine", fail)
+    made = build_gated(order("fp32", bench_s=0.01), reference, tmp_path)
+    assert outcomes(made.attempts) == [("fp32", "passed")]
+    assert made.benchmark is None
+    assert made.details["benchmark_failed"] == "engine.device_lost: the device is gone"
 
 
 def test_what_the_backend_cannot_build_is_said_and_passed_over(

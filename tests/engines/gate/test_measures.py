@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,17 @@ def test_margins_are_those_of_the_stored_float16(bank: LabelBank) -> None:
     found = margins(row, bank)
     stored = row.astype(np.float16).astype(np.float64) @ bank.matrix.astype(np.float64).T
     assert np.array_equal(found, stored - bank.thresholds)
+
+
+def test_a_decision_that_float16_turns_is_counted_as_users_get_it(bank: LabelBank) -> None:
+    """A cosine just over a threshold in float32 that is just under it once stored."""
+    row = np.zeros((1, bank.matrix.shape[1]), dtype=np.float32)
+    row[0, 0] = 0.1 + 3e-6  # float16 has 0.09998 and 0.10004 there.
+    matrix = np.zeros((1, row.shape[1]), dtype=bank.matrix.dtype)
+    matrix[0, 0] = 1
+    one = replace(bank, labels=(replace(bank.labels[0], threshold=0.1),), matrix=matrix)
+    assert (row @ one.matrix.astype(np.float32).T - one.thresholds).item() > 0
+    assert margins(row, one).item() < 0
 
 
 def test_topk_counts_members_and_not_their_order() -> None:

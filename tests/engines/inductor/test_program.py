@@ -78,6 +78,16 @@ def test_a_residual_network_is_the_same(mini: Model, batch: int) -> None:
     np.testing.assert_allclose(rows, reference(mini.image, frames), atol=FP32_ABS)
 
 
+@pytest.mark.parametrize("name", ["torchvision/resnet18", "timm/resnet18"])
+def test_a_classifier_is_the_same(name: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec(name.partition("/")[0]) is None:
+        pytest.skip("the export needs torchvision and timm")
+    model = Model.load(export_model(name, tmp_path / "model", random_weights_seed=1))
+    frames = frames_of(3)
+    rows = embedded(program_of(model.image, 3), frames)
+    np.testing.assert_allclose(rows, reference(model.image, frames), atol=FP32_ABS)
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_transformer_is_the_same_and_wholly_fused(vit: Model, batch: int) -> None:
     frames = frames_of(batch)
@@ -110,6 +120,7 @@ def test_a_derived_file_runs_in_its_precision(
     program = program_of(derived.path, 8)
     found = Counter(node.op for node in program.nodes)
     assert (found["QuantisedLinear"] > 0) is (plan.quantised is not None)
+    assert found["AddNorm"] == 24  # All but the one before the first block and the one behind.
     rows, exact = embedded(program, frames), reference(vit.image, frames)
     rows, exact = rows - exact.mean(0), exact - exact.mean(0)
     cosine = (rows * exact).sum(1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(exact, axis=1)

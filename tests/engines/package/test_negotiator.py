@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engines.backend import Artifact, Availability, Backend, BuildRequest, BuildWatch, Target
 from engines.gate.report import Rerun
+from engines.gate.thresholds import thresholds_for
 from engines.package.backends import BACKENDS, backend_named
 from engines.package.directory import open_package
 from engines.package.manifest import CalibrationId, PackageManifest
@@ -53,6 +55,14 @@ def manifest(built: Path) -> PackageManifest:
     return open_package(built, Trust()).manifest
 
 
+def measured(speed: float, cpu: str = "a CPU", threads: int = 1) -> dict[str, Any]:
+    return {
+        "frames_per_s": speed,
+        "latency_ms": {"p50": 1.0, "p99": 2.0, "runs": 20},
+        "machine": {"cpu": cpu, "threads": threads},
+    }
+
+
 def on(
     manifest: PackageManifest,
     backend: str,
@@ -68,9 +78,10 @@ def on(
         spec=spec,
         target=target,
         plan=plan,
-        gate=replace(manifest.gate, engine=spec.hash),
+        # The limits of the precision that it is said to be of.
+        gate=replace(manifest.gate, engine=spec.hash, thresholds=thresholds_for(precision)),
         calibration=CalibrationId("minmax", "0" * 64) if plan.needs_calibration else None,
-        benchmark=None if speed is None else {"frames_per_s": speed},
+        benchmark=None if speed is None else measured(speed),
     )
     # What is described here is what a registry could hold.
     assert PackageManifest.from_bytes(changed.to_bytes(), "p") == changed
@@ -98,9 +109,12 @@ def test_the_fastest_precision_goes_first_and_what_was_measured_before_what_is_g
     guessed = [on(manifest, "tensorrt", name) for name in names]
     assert [v.precision for v in decide(model, *guessed).verdicts[:4]] == [*reversed(names)]
     speeds = dict(zip(names, (100.0, 900.0, 500.0, 400.0), strict=True))
-    measured = [on(manifest, "tensorrt", name, speed=speeds[name]) for name in names]
-    assert decide(model, *measured).require().precision == "fp16"
-    assert decide(model, *measured[:3], guessed[3]).require().precision == "fp8"
+    timed = [on(manifest, "tensorrt", name, speed=speeds[name]) for name in names]
+    assert decide(model, *timed).require().precision == "fp16"
+    assert decide(model, *timed[:3], guessed[3]).require().precision == "fp8"
+    for elsewhere in (measured(400, cpu="another"), measured(400, threads=8)):
+        moved = replace(timed[3], manifest=replace(timed[3].require(), benchmark=elsewhere))
+        assert decide(model, *timed[:3], moved).require().precision == "fp8"
 
 
 def test_nothing_in_the_registry_leaves_the_master(model: Model) -> None:
@@ -120,6 +134,12 @@ def gate_failed(manifest: PackageManifest) -> PackageManifest:
     return replace(manifest, gate=replace(manifest.gate, passed=False, reasons=("bad",)))
 
 
+def lax(manifest: PackageManifest) -> PackageManifest:
+    assert manifest.gate is not None
+    limits = replace(manifest.gate.thresholds, decisions=0.0, min_frames=1)
+    return replace(manifest, gate=replace(manifest.gate, thresholds=limits))
+
+
 def needs_rerun(manifest: PackageManifest) -> PackageManifest:
     assert manifest.gate is not None
     rerun = (Rerun("weapon", 0.01, 0.02),)
@@ -132,6 +152,7 @@ def needs_rerun(manifest: PackageManifest) -> PackageManifest:
         (lambda m: replace(m, gate=None), "package.ungated", "never put through the gate"),
         (gate_failed, "package.gate_failed", "the gate stopped it: bad"),
         (needs_rerun, "package.needs_rerun", "critical labels (weapon)"),
+        (lax, "package.lax_gate", "laxer than this version's in decisions, min_frames"),
         (
             lambda m: replace(m, master_sha256="1" * 64),
             "package.other_onnx",
@@ -171,12 +192,10 @@ def test_each_refusal_has_its_code_and_words(
     assert verdict.document()["code"] == code
 
 
-def test_a_caller_that_runs_frames_twice_takes_what_needs_it(
-    model: Model, manifest: PackageManifest
-) -> None:
-    good = on(manifest, "tensorrt")
-    marked = replace(good, manifest=needs_rerun(good.require()))
-    assert decide(model, marked, wish=Wish(model, reruns=True)).require().backend == "tensorrt"
+@pytest.mark.parametrize("wish", [{"precision": "int4"}, {"backend": "openvino"}])
+def test_a_wish_for_what_there_is_not_is_an_error(model: Model, wish: dict[str, str]) -> None:
+    with pytest.raises(ConfigError):
+        decide(model, wish=Wish(model, **wish))
 
 
 def test_a_library_that_is_missing_is_the_reason(model: Model, manifest: PackageManifest) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -118,22 +122,73 @@ def test_a_maker_that_fails_leaves_nothing_and_the_next_one_tries(tmp_path: Path
     assert cache.obtain("k", lambda scratch: None) == tmp_path / "k"
 
 
-def test_waiting_ends_after_the_timeout(tmp_path: Path) -> None:
+def damaged_unless(content: str) -> Callable[[Path], str]:
+    def check(entry: Path) -> str:
+        if (entry / "f").read_text() != content:
+            raise PackageError("not that", code="package.damaged")
+        return content
+
+    return check
+
+
+def test_an_entry_that_is_damaged_is_made_anew_once(tmp_path: Path) -> None:
     cache = NodeCache(tmp_path)
-    begun, go_on = threading.Event(), threading.Event()
+    (cache.obtain("k", lambda s: (s / "f").write_text("good")) / "f").write_text("bad")
+    found = cache.obtain_whole("k", lambda s: (s / "f").write_text("good"), damaged_unless("good"))
+    assert found == "good"
+    made: list[Path] = []
 
-    def hold(scratch: Path) -> None:
-        begun.set()
-        go_on.wait()
+    def never(scratch: Path) -> None:
+        made.append(scratch)
+        (scratch / "f").write_text("worse")
 
-    with ThreadPoolExecutor(1) as pool:
-        holder = pool.submit(cache.obtain, "k", hold)
-        begun.wait()
-        with pytest.raises(PackageError, match="has been making k") as caught:
-            cache.obtain("k", hold, timeout_s=0.3)
-        assert caught.value.code == "package.wait_timeout"
-        go_on.set()
-        assert holder.result() == tmp_path / "k"
+    for key in ("k", "new"):
+        made.clear()
+        with pytest.raises(PackageError):
+            cache.obtain_whole(key, never, damaged_unless("other"))
+        assert len(made) == 1
+
+
+def test_what_another_worker_made_anew_meanwhile_is_not_discarded(tmp_path: Path) -> None:
+    """Both saw the damage; the second to take the lock finds it cured."""
+    cache = NodeCache(tmp_path)
+    (cache.obtain("k", lambda s: (s / "f").write_text("good")) / "f").write_text("bad")
+    barrier, made = threading.Barrier(2), []
+
+    def make(scratch: Path) -> None:
+        made.append(scratch)
+        (scratch / "f").write_text("good")
+
+    def heal(_: int) -> str:
+        seen: list[Path] = []
+
+        def check(entry: Path) -> str:
+            first = not seen
+            seen.append(entry)
+            try:
+                return damaged_unless("good")(entry)
+            finally:
+                if first:
+                    barrier.wait(30)
+
+        return cache.obtain_whole("k", make, check)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(heal, range(2))) == ["good", "good"]
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("call", ["flock", "truncate"])
+def test_a_lock_that_the_disk_refuses_is_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC if call == "truncate" else errno.ENOLCK, "no")
+
+    monkeypatch.setattr(fcntl if call == "flock" else os, call, refuse)
+    with pytest.raises(PackageError) as caught:
+        NodeCache(tmp_path).obtain("k", lambda scratch: None)
+    assert caught.value.code == "package.unwritable"
 
 
 def test_sweeping_leaves_the_scratch_of_other_keys(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ import pytest
 
 from engines.catalog import recipe_for, registry_of
 from engines.package.directory import open_package
+from engines.package.fetch import PackageRef
 from engines.package.manifest import MANIFEST
+from engines.package.registry import Listed, Registry
 from engines.package.signing import Trust, public_key
 from engines.precision.frameset import FrameSet
 from engines.runtimes.ort_cpu import OrtCpuEngine
@@ -117,10 +119,43 @@ def test_a_copy_that_was_tampered_with_is_not_opened(
 def test_a_package_that_is_damaged_in_the_registry_gives_way_to_the_master(
     published: str, key: bytes
 ) -> None:
-    stored = Path(settings(key).registry) / published / "image.onnx"
+    (stored,) = (Path(settings(key).registry) / published).glob("*-image.onnx")
     stored.write_bytes(stored.read_bytes()[:-1])
     assert recipe_for(settings(key)).spec == recipe_for(Settings.load()).spec
     assert not [p for p in settings(key).packages_dir.iterdir() if p.name != ".locks"]
+
+
+def test_a_package_that_is_replaced_while_it_is_fetched_is_looked_for_again(
+    published: str, built: Path, resealed: Resealed, key: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = open_package(resealed(lambda m: replace(m, code_version="2"), key), Trust())
+    listing = Registry.list
+
+    def replaced_then(self: Registry, below: str = "") -> list[Listed]:
+        found = listing(self, below)
+        if found[0].manifest_sha256 != newer.manifest_sha256:
+            self.push(newer)
+        return found
+
+    monkeypatch.setattr(Registry, "list", replaced_then)
+    recipe = recipe_for(settings(key))
+    ref = recipe.open_engine.args[0]  # type: ignore[attr-defined]
+    assert ref.manifest_sha256 == newer.manifest_sha256
+
+
+def test_why_the_master_runs_is_said(
+    published: str, key: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    (stored,) = (Path(settings(key).registry) / published).glob("*-image.onnx")
+    stored.write_bytes(b"damaged")
+    recipe_for(settings(key, engine__backend="auto"))
+    assert f"{published} is passed over" in caplog.text
+    assert "the FP32 master does" in caplog.text
+
+
+def test_a_reference_shows_no_credentials(tmp_path: Path) -> None:
+    ref = PackageRef("s3://k:SECRET@b/p", "a/b", "0" * 64, tmp_path, Trust())
+    assert "SECRET" not in repr(ref)
 
 
 def test_a_package_of_another_machine_is_refused_again_where_it_is_opened(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
+import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,27 +14,45 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from engines.package.directory import open_package
+from engines.package.directory import describe_files, open_package, seal
 from engines.package.manifest import MANIFEST, PackageManifest
 from engines.package.registry import Registry
 from engines.package.signing import Trust, generate_key, public_key
 from reelsight.errors import PackageError
 
 Resealed = Callable[..., Path]
+# Its dependencies and Ray's exclude each other: it has an environment of its own.
+MOTO_SERVER = Path(__file__).parents[3] / ".venv-s3" / "bin" / "moto_server"
 
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """An empty bucket on a server that speaks S3; its uri."""
-    server_module = pytest.importorskip("moto.server")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    query = f"scheme=http&endpoint_override={host}:{port}&region=us-east-1"
-    made, _ = fs.FileSystem.from_uri(f"s3://k:s@packages/?{query}&allow_bucket_creation=true")
-    made.create_dir("packages")
-    yield f"s3://k:s@packages/PREFIX?{query}"
-    server.stop()
+    program = Path(os.environ.get("REELSIGHT_MOTO_SERVER", MOTO_SERVER))
+    if not program.is_file():
+        pytest.skip(f"no S3 server at {program}: make {MOTO_SERVER.parents[1].name}/.done")
+    # Port 0 is a free one of the system's choice, which the server says once it listens.
+    command = [str(program), "-H", "127.0.0.1", "-p", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        said = []
+        for line in server.stderr:
+            said.append(line)
+            if found := re.search(r"http://([\d.]+:\d+)", line):
+                break
+        else:
+            pytest.fail(f"{program} ended: {''.join(said)}")
+        # It logs every request, and would stand still once nobody reads that.
+        log = threading.Thread(target=server.stderr.read)
+        log.start()
+        try:
+            query = f"scheme=http&endpoint_override={found[1]}&region=us-east-1"
+            uri = f"s3://k:s@packages/?{query}&allow_bucket_creation=true"
+            fs.FileSystem.from_uri(uri)[0].create_dir("packages")
+            yield f"s3://k:s@packages/PREFIX?{query}"
+        finally:
+            server.terminate()
+            log.join()
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -74,9 +97,7 @@ def test_what_was_pushed_is_listed_and_comes_back(
 def test_a_package_whose_upload_broke_off_is_not_there(
     registry: Registry, built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where another version of it was there before."""
     package = open_package(built, Trust())
-    registry.push(package)
     upload, seen = Registry._upload, []
 
     def break_off(self: Registry, source: Path, path: str) -> None:
@@ -94,6 +115,89 @@ def test_a_package_whose_upload_broke_off_is_not_there(
     monkeypatch.undo()
     registry.push(package)
     assert len(registry.list()) == 1
+
+
+def test_two_who_publish_at_a_time_do_not_mix(
+    registry: Registry,
+    built: Path,
+    resealed: Resealed,
+    key: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One whole push falls between the files and the manifest of another, of other bytes."""
+    first = open_package(built, Trust())
+    copy = resealed(lambda m: m, name="other")
+    content = (copy / "image.onnx").read_bytes() + b"other bytes"
+    (copy / "image.onnx").write_bytes(content)
+    for name in (MANIFEST, "manifest.sig"):
+        (copy / name).unlink(missing_ok=True)
+    changed = replace(first.manifest, files=describe_files(copy, ("image.onnx",)))
+    second = seal(copy, changed, key)
+    upload = Registry._upload
+    pushed: list[str] = []
+
+    def interleave(self: Registry, source: Path, path: str) -> None:
+        if source == built / MANIFEST and not pushed:
+            pushed.append(registry.push(second))
+        upload(self, source, path)
+
+    monkeypatch.setattr(Registry, "_upload", interleave)
+    path = registry.push(first)
+    assert pushed == [path]
+    (tmp_path / "copy").mkdir()
+    found = registry.download(registry.find(path), tmp_path / "copy")
+    assert found.manifest_sha256 == first.manifest_sha256
+    assert found.signed_by == public_key(key)
+
+
+def test_what_is_withdrawn_is_in_no_list(
+    registry: Registry, built: Path, resealed: Resealed
+) -> None:
+    package = open_package(built, Trust())
+    path = registry.push(package)
+    assert not registry.withdraw(path, "0" * 64), "another version is left alone"
+    assert len(registry.list()) == 1
+    assert registry.withdraw(path, package.manifest_sha256)
+    assert registry.list() == []
+    assert not registry.withdraw(path, package.manifest_sha256)
+
+
+def test_a_package_that_goes_while_it_is_listed_is_not_listed(
+    registry: Registry, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there when the registry was looked at, and gone when its manifest was opened."""
+    package = open_package(built, Trust())
+    path = registry.push(package)
+    at, asked = Registry._at, []
+
+    def vanish(self: Registry, name: str) -> str:
+        if name == f"{path}/{MANIFEST}":
+            asked.append(name)
+            if len(asked) == 2:
+                registry._fs.delete_file(at(self, name))
+        return at(self, name)
+
+    monkeypatch.setattr(Registry, "_at", vanish)
+    assert registry.list() == []
+    assert len(asked) == 2
+
+
+def test_a_node_whose_disk_is_full_does_not_blame_the_registry(
+    registry: Registry, built: Path, tmp_path: Path
+) -> None:
+    path = registry.push(open_package(built, Trust()))
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "image.onnx").symlink_to("/dev/full")
+    with pytest.raises(PackageError) as caught:
+        registry.download(registry.find(path), tmp_path / "copy")
+    assert caught.value.code == "package.unwritable"
+
+
+def stored(built: Path) -> str:
+    """The name of the package's one file in a registry."""
+    (file,) = open_package(built, Trust()).manifest.files
+    return f"{file.sha256[:32]}-{file.name}"
 
 
 def test_an_unsigned_package_does_not_keep_the_signature_of_its_predecessor(
@@ -119,7 +223,7 @@ def test_a_damaged_file_is_found_when_it_comes_back(
     path = registry.push(open_package(built, Trust()))
     whole = (built / "image.onnx").read_bytes()
     longer = whole + b"x"
-    overwrite(registry, f"{path}/image.onnx", longer if content is None else content)
+    overwrite(registry, f"{path}/{stored(built)}", longer if content is None else content)
     with pytest.raises(PackageError) as caught:
         registry.download(registry.find(path), tmp_path)
     assert caught.value.code == "package.damaged"
@@ -129,7 +233,7 @@ def test_a_missing_file_is_found_when_it_comes_back(
     registry: Registry, built: Path, tmp_path: Path
 ) -> None:
     path = registry.push(open_package(built, Trust()))
-    registry._fs.delete_file(registry._at(f"{path}/image.onnx"))
+    registry._fs.delete_file(registry._at(f"{path}/{stored(built)}"))
     with pytest.raises(PackageError) as caught:
         registry.download(registry.find(path), tmp_path)
     assert caught.value.code == "package.damaged"
@@ -150,8 +254,10 @@ def test_a_damaged_manifest_is_a_line_of_the_list(registry: Registry, built: Pat
     path = registry.push(open_package(built, Trust()))
     content = (built / MANIFEST).read_bytes()
     overwrite(registry, "other/place/manifest.json", content[:-1])
-    overwrite(registry, f"{path}x/manifest.json", content.replace(b'"dim":128', b'"dim":129'))
-    overwrite(registry, f"{path}x/manifest.sig", (built / "manifest.sig").read_bytes())
+    changed = content.replace(b'"dim":128', b'"dim":129')
+    signature = f"{hashlib.sha256(changed).hexdigest()[:32]}-manifest.sig"
+    overwrite(registry, f"{path}x/manifest.json", changed)
+    overwrite(registry, f"{path}x/{signature}", (built / "manifest.sig").read_bytes())
     problems = {item.path: item.problem and item.problem.code for item in registry.list()}
     assert problems == {
         path: None,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -381,14 +383,20 @@ def test_fp32_takes_the_weights_beside_the_graph(run: Run, unseen: Named, tmp_pa
     assert centred_cosine(expected, run(half.path, unseen("vit"))).min() > LEAST["fp16"]
 
 
-def test_named_layers_are_left_unquantised(
+def test_what_no_fp16_scale_holds_is_left_unquantised(
     vit: Path, calibration: Named, make: Make, tmp_path: Path
 ) -> None:
-    fewer = derive(
-        vit, PLANS["int8"], tmp_path / "x.onnx", calibration=calibration("vit"), keep=["b1.fc0"]
-    )
+    """127 times FP16's end: past it a scale would be infinite, and all of a layer's input zero."""
+    found = calibration("vit")
+    read = next(n.input[0] for n in onnx.load(str(vit)).graph.node if n.name == "b1.fc0")
+    span = found.spans[read]
+    spans = {**found.spans, read: replace(span, high=1e7, limit=1e7)}
+    fewer = derive(vit, PLANS["int8"], tmp_path / "x.onnx", calibration=replace(found, spans=spans))
     assert set(make("vit", "int8").quantised) - set(fewer.quantised) == {"b1.fc0"}
-    assert {k.node: k.reason for k in fewer.kept}["b1.fc0"] == "asked for by name"
+    assert "reached 1e+07" in {k.node: k.reason for k in fewer.kept}["b1.fc0"]
+    for weight in onnx.load(str(fewer.path)).graph.initializer:
+        if weight.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
+            assert np.isfinite(numpy_helper.to_array(weight)).all(), weight.name
 
 
 def test_weight_beyond_fp16_stays_in_fp32(unseen: Named, run: Run, tmp_path: Path) -> None:
@@ -534,3 +542,43 @@ def scaled_vit(path: Path, factor: float) -> Path:
             weight.CopyFrom(numpy_helper.from_array(content, weight.name))
     onnx.save(proto, str(path))
     return path
+
+
+def test_a_master_is_known_by_the_weights_beside_it(vit: Path, tmp_path: Path) -> None:
+    """Two fine-tunes of one large architecture differ there alone."""
+    from engines.precision.onnx_graph import sha256_of
+
+    digests = set()
+    for place, factor in (("a", 1.0), ("b", 1.5)):
+        proto = onnx.load(str(vit))
+        for weight in proto.graph.initializer:
+            if weight.name == "b1.fc.w":
+                content = numpy_helper.to_array(weight) * np.float32(factor)
+                weight.CopyFrom(numpy_helper.from_array(content, weight.name))
+        (tmp_path / place).mkdir()
+        path = tmp_path / place / "image.onnx"
+        onnx.save(proto, str(path), save_as_external_data=True, location="image.onnx.data")
+        digests.add(sha256_of(path))
+    graphs = {(tmp_path / place / "image.onnx").read_bytes() for place in "ab"}
+    assert len(graphs) == 1
+    assert len(digests) == 2
+    assert sha256_of(vit) == hashlib.sha256(vit.read_bytes()).hexdigest()
+
+
+def test_a_graph_that_is_too_large_for_one_file_is_written_in_two(
+    vit: Path, unseen: Named, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = derive(vit, PLANS["fp32"], tmp_path / "whole.onnx")
+    monkeypatch.setattr("engines.precision.onnx_graph._SINGLE_FILE_BYTES", 10_000)
+    made = [derive(vit, PLANS["fp32"], tmp_path / place / "x.onnx") for place in "ab"]
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["x.onnx", "x.onnx.data"]
+    assert made[0].sha256 == made[1].sha256
+    assert np.array_equal(run(made[0].path, unseen("vit")), run(whole.path, unseen("vit")))
+
+
+def test_a_cpu_gets_the_master_as_it_is(vit: Path, tmp_path: Path) -> None:
+    for_cpu = derive(vit, PLANS["fp32"], tmp_path / "cpu.onnx", runs_on="cpu")
+    for_gpu = derive(vit, PLANS["fp32"], tmp_path / "gpu.onnx", runs_on="gpu")
+    assert for_cpu.path.read_bytes() == vit.read_bytes()
+    first = onnx.load(str(for_gpu.path)).graph.node[0]
+    assert first.op_type == "Cast"

@@ -1,8 +1,9 @@
 """A module with TensorRT's names whose plans are computed by ONNX Runtime on a HostDevice.
 
 It behaves as the library does: it answers None, False or -1 instead of raising, tells its reasons
-to the error recorder, accepts a profile for an input that does not exist, and clamps settings
-without a word. `trip` makes one of its calls fail.
+to the error recorder, accepts a profile for an input that does not exist, clamps settings without a
+word, and opens a version-compatible plan only where host code is allowed. `trip` makes one of its
+calls fail.
 """
 
 from __future__ import annotations
@@ -151,7 +152,9 @@ class Builder:
         if self._trt.fails("build_serialized_network", self.error_recorder):
             return None
         shapes = [profile.shapes["frames"][0] for profile in config.profiles]
-        plan = {"onnx": network.path, "shapes": shapes, "dim": network.outputs[0].shape[1]}
+        host_code = self._trt.BuilderFlag.VERSION_COMPATIBLE in config.flags
+        dim = network.outputs[0].shape[1]
+        plan = {"onnx": network.path, "shapes": shapes, "dim": dim, "host_code": host_code}
         config.cache += b"+1"
         return memoryview(json.dumps(plan).encode())
 
@@ -249,6 +252,7 @@ class Runtime:
         assert trt.device.depth > 0, "a runtime was made without a device's context"
         self._trt = trt
         self.error_recorder: Any = None
+        self.engine_host_code_allowed = False
 
     def deserialize_cuda_engine(self, content: bytes) -> Engine | None:
         try:
@@ -256,6 +260,11 @@ class Runtime:
         except ValueError:
             self.error_recorder.report_error(
                 self._trt.ErrorCodeTRT.UNSPECIFIED_ERROR, "the plan's magic tag does not match"
+            )
+            return None
+        if plan["host_code"] and not self.engine_host_code_allowed:
+            self.error_recorder.report_error(
+                self._trt.ErrorCodeTRT.UNSPECIFIED_ERROR, "the plan holds host executable code"
             )
             return None
         return Engine(self._trt, self, plan)
@@ -297,12 +306,7 @@ class Engine:
 
     def create_runtime_config(self) -> Any:
         """As TensorRT-RTX has it."""
-        cache = Compiled(self.trt)
-        return SimpleNamespace(
-            dynamic_shapes_kernel_specialization_strategy=Specialisation.LAZY,
-            create_runtime_cache=lambda: cache,
-            set_runtime_cache=lambda given: given is not None,
-        )
+        return SimpleNamespace(dynamic_shapes_kernel_specialization_strategy=Specialisation.LAZY)
 
     def create_execution_context(self, config: Any = None) -> Context | None:
         if config is not None:
@@ -318,21 +322,6 @@ class Engine:
 class Specialisation(enum.Enum):
     LAZY = 0
     EAGER = 1
-
-
-class Compiled:
-    """TensorRT-RTX's IRuntimeCache."""
-
-    def __init__(self, trt: FakeTensorRT) -> None:
-        self._trt, self._content = trt, b""
-
-    def deserialize(self, content: bytes) -> bool:
-        self._trt.calls.append(f"compiled: {content.decode()}")
-        self._content = content if content.startswith(b"kernels") else b""
-        return bool(self._content)
-
-    def serialize(self) -> memoryview:
-        return memoryview((self._content or b"kernels") + b"+")
 
 
 class Context:

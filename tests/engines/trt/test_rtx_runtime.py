@@ -1,10 +1,12 @@
-"""What only TensorRT-RTX has at run time, over a double of it: compiled kernels that are kept."""
+"""What only TensorRT-RTX has at run time, over a double of it."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,12 +37,12 @@ def fake(device: HostDevice, monkeypatch: pytest.MonkeyPatch) -> FakeRtx:
 
 
 @pytest.fixture
-def rtx_backend(fake: FakeRtx, device: HostDevice, tmp_path: Path) -> TensorRtBackend:
+def rtx_backend(fake: FakeRtx, device: HostDevice) -> TensorRtBackend:
     def opened() -> HostDevice:
         device.closed = False
         return device
 
-    return TensorRtBackend(TENSORRT_RTX, cache_dir=tmp_path / "cache", open_device=opened)
+    return TensorRtBackend(TENSORRT_RTX, open_device=opened)
 
 
 @pytest.fixture
@@ -62,40 +64,6 @@ def test_a_plan_built_here_is_for_every_gpu_of_its_capability(
     assert "8.9, 12.0, and not for 9.0" in str(rtx_backend.refusal(built.spec, built.target))
 
 
-def test_compiled_kernels_are_kept_for_the_next_time(
-    built: Artifact, rtx_backend: TensorRtBackend, fake: FakeRtx, model: Model, tmp_path: Path
-) -> None:
-    for expected in (b"kernels+", b"kernels++"):
-        engine = rtx_backend.open(built.spec, tmp_path, model, threads=1)
-        engine.run(FRAMES)
-        engine.close()
-        (kept,) = (tmp_path / "cache").rglob("*.bin")
-        assert kept.read_bytes() == expected
-    assert "compiled: kernels+" in fake.calls
-
-
-def test_kernels_of_another_gpu_are_compiled_anew(
-    built: Artifact, rtx_backend: TensorRtBackend, model: Model, tmp_path: Path
-) -> None:
-    engine = rtx_backend.open(built.spec, tmp_path, model, threads=1)
-    engine.close()
-    (kept,) = (tmp_path / "cache").rglob("*.bin")
-    kept.write_bytes(b"damaged")
-    rtx_backend.open(built.spec, tmp_path, model, threads=1).close()
-    assert kept.read_bytes() == b"kernels+"
-
-
-def test_a_cache_that_cannot_be_written_costs_only_time(
-    built: Artifact, rtx_backend: TensorRtBackend, device: HostDevice, model: Model, tmp_path: Path
-) -> None:
-    (tmp_path / "cache").write_text("in the way")
-    engine = rtx_backend.open(built.spec, tmp_path, model, threads=1)
-    engine.run(FRAMES)
-    engine.close()
-    assert device.live == 0
-    assert (tmp_path / "cache").read_text() == "in the way"
-
-
 def test_work_that_cannot_be_captured_is_enqueued(
     built: Artifact, rtx_backend: TensorRtBackend, fake: FakeRtx, model: Model, tmp_path: Path
 ) -> None:
@@ -105,6 +73,15 @@ def test_work_that_cannot_be_captured_is_enqueued(
     assert engine.report()["graphs"] == {"2": 0}
     engine.run(FRAMES)
     engine.close()
+
+
+@pytest.mark.parametrize("change", [{"sm": "8.0+"}, {"libraries": {"tensorrt_rtx": "1.0+"}}])
+def test_a_plan_that_it_cannot_have_built_is_refused(
+    built: Artifact, rtx_backend: TensorRtBackend, change: dict[str, Any]
+) -> None:
+    """It builds for one version and one capability: a manifest that says more is not its."""
+    target = dataclasses.replace(built.target, **change)
+    assert rtx_backend.refusal(built.spec, target) is not None
 
 
 def test_a_capability_that_is_not_taken_is_an_error(

@@ -157,6 +157,35 @@ def test_without_graphs_every_batch_is_enqueued(
     engine.close()
 
 
+@pytest.mark.parametrize("code", ["engine.no_graphs", "engine.out_of_memory", "engine.failed"])
+def test_a_graph_that_cannot_be_made_costs_only_time(
+    opened: Callable[[], TrtEngine],
+    device: HostDevice,
+    reference: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+) -> None:
+    real = device.capture
+
+    def second_fails(stream: Any, enqueue: Callable[[], None]) -> Any:
+        graph = real(stream, enqueue)
+        if device.calls.count("capture") == 2:
+            raise EngineError("no graph today", code=code)
+        return graph
+
+    monkeypatch.setattr(device, "capture", second_fails)
+    engine = opened()
+    engine.warmup()
+    report = engine.report()
+    assert report["graphs"] == {"2": 1, "4": 2, "8": 2}
+    assert report["warnings"] == ["no CUDA graph for batches of 2: no graph today"]
+    for _ in range(engine.slots):
+        frames = pictures(2)
+        close_to(engine.run(frames), reference(frames))
+    engine.close()
+    assert device.live == 0
+
+
 @pytest.mark.parametrize(
     ("frames", "kind", "words"),
     [

@@ -193,8 +193,8 @@ def test_compatibility_widens_the_target(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"os": "windows"}, "it is for windows"),
-        ({"arch": "aarch64"}, "on aarch64"),
+        ({"os": "windows"}, "operating system windows, here is linux"),
+        ({"arch": "aarch64"}, "processor aarch64, here is"),
         ({"sm": "9.0"}, r"SM 9\.0, and Double 9000 is SM 8\.9"),
         ({"sm": "9.0+", "gpu": None}, r"SM 9\.0\+"),
         ({"gpu": "NVIDIA L4"}, "tuned on NVIDIA L4"),
@@ -202,6 +202,11 @@ def test_compatibility_widens_the_target(
         ({"libraries": {"tensorrt": "11.5.0.1+"}}, r"needs TensorRT 11\.5"),
         ({"libraries": {"tensorrt": "10.9.0.1+"}}, r"needs TensorRT 10\.9"),
         ({"libraries": {}}, "needs TensorRT"),
+        ({"libraries": {"tensorrt": "+"}}, r"needs TensorRT \+"),
+        ({"libraries": {"tensorrt": "11.next+"}}, r"needs TensorRT 11\.next"),
+        ({"sm": "+", "gpu": None}, r"SM \+"),
+        ({"sm": "ampere+", "gpu": None}, r"SM ampere"),
+        ({"sm": None, "gpu": None}, "SM None"),
     ],
 )
 def test_engines_of_other_machines_are_refused_with_the_reason(
@@ -214,6 +219,25 @@ def test_engines_of_other_machines_are_refused_with_the_reason(
     refusal = backend.refusal(made.spec, dataclasses.replace(made.target, **change))
     assert refusal is not None
     assert re.search(words, refusal), refusal
+
+
+def test_a_newer_gpu_has_the_higher_capability(
+    build: Callable[..., Artifact], backend: TensorRtBackend, device: HostDevice
+) -> None:
+    target = dataclasses.replace(build().target, sm="8.0+", gpu=None)
+    device.sm = "12.0"
+    assert backend.refusal(build().spec, target) is None
+    device.sm = "7.5"
+    assert "SM 8.0+" in str(backend.refusal(build().spec, target))
+
+
+def test_a_plan_for_later_versions_is_opened(
+    build: Callable[..., Artifact], backend: TensorRtBackend, tmp_path: Path
+) -> None:
+    """It holds host code, which TensorRT runs only where it is told to."""
+    made = build(version_compatible=True)
+    model = Model.load(reelsight.models.MINI)
+    backend.open(made.spec, tmp_path / "out", model, threads=1).close()
 
 
 def test_engines_of_other_backends_and_later_versions(

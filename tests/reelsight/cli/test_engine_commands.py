@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from engines.gate.thresholds import Thresholds, thresholds_for
+from engines.package.registry import Registry
+from engines.package.signing import Trust
+from reelsight.cli import engine_build
 from reelsight.samples.clips import SampleClip
 from tests.reelsight.cli.test_commands import lines, run
 
@@ -71,6 +78,11 @@ def test_the_life_of_a_package(samples: list[SampleClip], tmp_path: Path) -> Non
         (("build", "--precision", "fp32", "--sign-with", "nowhere"), "config.key"),
         (("build", "--precision", "fp32", "--sign-with", "README.md"), "config.key"),
         (("build", "--precision", "fp32", "--model", "no-such"), "model.unknown"),
+        (("build", "--precision", "fp32", "--calibration", "bogus"), "config.calibration"),
+        (("list", "--precision", "int4"), "config.precision"),
+        (("list", "--backend", "foo"), "config.backend"),
+        (("prebuild", "--precision", "fp32", "--target", "9"), "config.target"),
+        (("prebuild", "--precision", "fp32", "--target", ""), "config.target"),
         (("inspect", "nothing/here"), "package.missing"),
         (("pull", "../x"), "package.missing"),
         (("list", "--registry", "nonsense://x"), "package.registry"),
@@ -85,6 +97,38 @@ def test_wrong_input_gives_a_code(arguments: tuple[str, ...], code: str) -> None
     said = run("engine", *arguments, "--json", code=2)
     assert json.loads(said.splitlines()[0])["error"]["code"] == code
     assert "hint: " in said
+
+
+def test_a_verdict_that_is_overruled_takes_the_package_away(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a build that was damaged on this node's disk is made again by the same command."""
+    place = str(tmp_path / "registry")
+
+    def build() -> dict[str, Any]:
+        engine_build.build(
+            "fp32", count=256, bench_s=0.0, registry=place, fallback=False, json_=True
+        )
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    made = build()
+    (Path(made["directory"]) / "image.onnx").write_bytes(b"damaged")
+    again = build()
+    assert (again["directory"], again["published"]) == (made["directory"], made["path"])
+    registry = Registry(place, Trust())
+    assert [item.path for item in registry.list()] == [made["path"]]
+    engine_build.gate(made["path"], count=256, publish=True, registry=place, json_=True)
+    assert json.loads(capsys.readouterr().out)["published"] == made["path"]
+
+    def impossible(precision: str) -> Thresholds:
+        return replace(thresholds_for(precision), decisions=1.1)
+
+    monkeypatch.setattr("engines.gate.prebuilt.thresholds_for", impossible)
+    with pytest.raises(typer.Exit):
+        engine_build.gate(made["path"], count=256, publish=True, registry=place, json_=True)
+    assert json.loads(capsys.readouterr().out)["published"] is None
+    assert registry.list() == []
 
 
 def test_tag_with_a_precision_that_has_no_package(samples: list[SampleClip]) -> None:

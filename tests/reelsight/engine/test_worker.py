@@ -76,6 +76,24 @@ def test_a_broken_engine_is_nobodys_dead_letter() -> None:
     worker.close()
 
 
+@pytest.mark.parametrize("fault", ["spec", "warmup"])
+def test_an_engine_that_is_not_taken_is_closed(fault: str) -> None:
+    closed = []
+
+    class Watched(FakeEngine):
+        def warmup(self) -> None:
+            raise EngineError("no memory")
+
+        def close(self) -> None:
+            closed.append(self)
+            super().close()
+
+    wanted = fake_spec() if fault == "warmup" else fake_spec(buckets=(3,))
+    with pytest.raises(EngineError):
+        EngineWorker(Watched, wanted)
+    assert len(closed) == 1
+
+
 def test_an_engine_that_is_not_the_plans_is_refused() -> None:
     with pytest.raises(EngineError, match="the plan says") as caught:
         EngineWorker(FakeEngine, fake_spec(buckets=(8,)))
