@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := .demo
 
 
-.PHONY: .python demo test check test-export test-trt bench-pipeline lock clean
+.PHONY: .python demo test check test-export test-trt bench-pipeline bench-engines lock clean
 
 demo: $(VENV)/.base
 	@bash scripts/demo.sh $(BIN) $(DEMO)
@@ -34,6 +34,11 @@ test-trt: .venv-export/.done .venv-export/stubs/.done
 bench-pipeline: .venv-export/.done
 	.venv-export/bin/python -m benchmarks.pipeline
 	.venv-export/bin/python -m benchmarks.tables
+
+# On the GPU that is there, in an environment with torch for it, open_clip, transformers and onnxruntime-gpu.
+bench-engines:
+	PYTHONPATH=platform:. $(PYTHON) -m benchmarks.engines --profile
+	PYTHONPATH=platform:. $(PYTHON) -m benchmarks.tables
 
 .python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'

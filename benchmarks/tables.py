@@ -19,7 +19,7 @@ __all__ = ["main", "render"]
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ("README.md", "docs/benchmarks.md")
+PAGES = ("README.md", "docs/benchmarks.md", "docs/engines.md")
 _BLOCK = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -65,6 +65,7 @@ def pipeline_cpu(document: dict[str, Any]) -> str:
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "pipeline-cpu": pipeline_cpu,
+    "engines-cpu": engines_table,
     "engines-h200": engines_table,
 }
 

@@ -71,7 +71,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=512, help="to compare embeddings on")
     parser.add_argument("--threads", type=int, help="of an engine on the host")
     cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--jobs", type=int, default=max(1, cores * 3 // 4), help="in preparation")
+    parser.add_argument(
+        "--jobs", type=int, default=max(1, min(4, cores // 2)), help="in preparation"
+    )
     options = parser.parse_args()
     cuda = options.device == "cuda"
     options.precisions = options.precisions or (["fp16", "int8", "fp8"] if cuda else ["fp32"])
@@ -93,7 +95,7 @@ def run(options: argparse.Namespace, work: Path) -> None:
         else [case_of(name, options.batches) for name in options.models]
     )
     files = {case: ModelFiles(work / case.key) for case in cases}
-    env = child_environment(work, options.device)
+    env = child_environment(work, options.device, options.jobs)
     how = Preparation(
         device=options.device,
         contenders=tuple(options.contenders),

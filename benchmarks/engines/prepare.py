@@ -58,18 +58,26 @@ class Preparation:
         return [name for name in self.contenders if name.startswith("compile-")]
 
 
-def child_environment(work: Path, device: str) -> dict[str, str]:
-    """The environment of every process of the benchmark: our paths first, one compiler cache."""
+def child_environment(work: Path, device: str, jobs: int) -> dict[str, str]:
+    """The environment of every process of the benchmark: our paths first, one compiler cache.
+
+    Each of the jobs gets its share of the cores: compilers left alone start as many threads as
+    there are cores, all of them, and then take longer than one after the other.
+    """
     theirs = os.environ.get("PYTHONPATH", "")
     path = [str(ROOT / "platform"), str(ROOT), *filter(None, theirs.split(os.pathsep))]
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
-    cache = {"TORCHINDUCTOR_CACHE_DIR": str(work / "inductor-cache")}
+    share = max(1, len(os.sched_getaffinity(0)) // jobs)
+    cache = {
+        "TORCHINDUCTOR_CACHE_DIR": str(work / "inductor-cache"),
+        "TORCHINDUCTOR_COMPILE_THREADS": str(share),
+    }
     return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(path)} | cache | hidden
 
 
 def prepare(cases: Mapping[ModelCase, ModelFiles], how: Preparation, env: dict[str, str]) -> None:
     """Make what is missing for every model; failures are told by `ModelFiles.why_missing`."""
-    threads = max(1, how.jobs // max(1, len(cases)))
+    threads = max(1, len(os.sched_getaffinity(0)) // max(1, len(cases)))
     settings = [how.method, str(how.calibrated), str(how.compared), str(threads)]
     with ThreadPoolExecutor(how.jobs) as pool:
         exports: dict[ModelCase, Future[bool]] = {

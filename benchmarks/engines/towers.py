@@ -93,7 +93,7 @@ def case_of(name: str, batches: tuple[int, ...] | None) -> ModelCase:
     full = _ALIASES.get(name, name)
     largest = _LARGEST.get(full.partition("/")[0], _LARGEST_OTHER)
     key = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
-    return ModelCase(key, full, batches or (1, 8, 64, largest))
+    return ModelCase(key, full, batches or (1, 64, largest))
 
 
 def tiny_case(work: Path, batches: tuple[int, ...] | None) -> ModelCase:

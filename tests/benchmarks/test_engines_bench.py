@@ -182,7 +182,7 @@ def test_a_contender_is_measured_in_its_process(tmp_path: Path) -> None:
     frames = drawn_frames(3, model.geometry.size, 0).frames
     np.save(files.frames, frames)
     how = Protocol("cpu", rounds=2, seconds=0.01, latency_runs=3, threads=1, profile=True)
-    env = child_environment(tmp_path, "cpu")
+    env = child_environment(tmp_path, "cpu", 1)
     found = measure_model(case, ["ort-fp32"], files, how, env)["ort-fp32"]
     assert [sorted(r["images_per_s"]) for r in found["rounds"]] == [["1", "2"], ["1", "2"]]
     assert min(min(r["images_per_s"].values()) for r in found["rounds"]) > 0
@@ -203,7 +203,7 @@ def test_contenders_that_fail_are_recorded_and_the_rest_goes_on(tmp_path: Path) 
     failure.parent.mkdir()
     failure.write_text("no space left")
     how = Protocol("cpu", rounds=1, seconds=0.01, latency_runs=1, threads=1, profile=False)
-    env = child_environment(tmp_path, "cpu")
+    env = child_environment(tmp_path, "cpu", 1)
     found = measure_model(case, ["ort-fp32", "strange-fp32"], files, how, env)
     assert found["ort-fp32"] == {"failed": "load: no space left"}
     assert "its process ended" in found["strange-fp32"]["failed"]
@@ -233,15 +233,15 @@ def test_children_find_what_the_parent_finds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/theirs")
-    env = child_environment(tmp_path, "cpu")
+    env = child_environment(tmp_path, "cpu", 1)
     assert env["PYTHONPATH"].split(os.pathsep) == [str(ROOT / "platform"), str(ROOT), "/theirs"]
     assert env["CUDA_VISIBLE_DEVICES"] == ""
-    assert "CUDA_VISIBLE_DEVICES" not in child_environment(tmp_path, "cuda").keys() - os.environ
+    assert "CUDA_VISIBLE_DEVICES" not in child_environment(tmp_path, "cuda", 1).keys() - os.environ
 
 
 def test_names_of_models() -> None:
     plain = case_of("vit-b-32", None)
-    assert (plain.key, plain.name, plain.batches) == ("vit-b-32", "ViT-B-32", (1, 8, 64, 1024))
+    assert (plain.key, plain.name, plain.batches) == ("vit-b-32", "ViT-B-32", (1, 64, 1024))
     assert plain.seed == 1
     assert case_of("resnet50", (2, 4)).batches == (2, 4)
     assert case_of("timm/resnet18", None).seed == 1
