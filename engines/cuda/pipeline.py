@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from engines.cuda.device import CudaDevice, CudaEvent
 from engines.cuda.slots import Slot, SlotRing
-from reelsight.engine.batches import check_batch
+from reelsight.engine.image_engine import check_batch
 from reelsight.engine.protocol import Ticket
 from reelsight.errors import EngineError
 from reelsight.nouns.engine_spec import EngineSpec
 
-__all__ = ["Lane", "Pipeline", "open_largest_first"]
+__all__ = ["Lane", "LaneT", "Pipeline", "open_largest_first"]
 
 _OOM = "engine.out_of_memory"
 

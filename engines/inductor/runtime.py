@@ -8,7 +8,6 @@ bucket, not the process.
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from engines.cuda.device import CudaGraph, CudaStream
+from engines.cuda.lane_engine import LaneEngine
 from engines.cuda.pipeline import Pipeline, open_largest_first
 from engines.cuda.slots import Slot
 from engines.cuda.torch_device import (
@@ -29,8 +29,7 @@ from engines.cuda.torch_device import (
     torch_errors,
 )
 from engines.inductor.builder import WEIGHTS, bucket_file
-from reelsight.engine.batches import check_batch, run_buckets
-from reelsight.engine.protocol import Ticket
+from reelsight.engine.image_engine import ImageEngine, check_batch
 from reelsight.errors import EngineError
 from reelsight.nouns.engine_spec import EngineSpec
 
@@ -41,7 +40,7 @@ Embeddings = npt.NDArray[np.float32]
 _SLOTS = 3
 
 
-class CpuInductorEngine:
+class CpuInductorEngine(ImageEngine):
     """Compiled buckets on the CPU: what the same files do where there is no GPU.
 
     Args:
@@ -54,23 +53,12 @@ class CpuInductorEngine:
     """
 
     def __init__(self, spec: EngineSpec, directory: Path, *, threads: int) -> None:
-        self._spec = spec
+        super().__init__(spec)
         self._threads = threads
         self._weights = _weights(directory, "cpu")
         self._runners: dict[int, Any] | None = {
             b: _load(directory, b, self._weights) for b in spec.buckets
         }
-
-    @property
-    def spec(self) -> EngineSpec:
-        return self._spec
-
-    @property
-    def capabilities(self) -> frozenset[str]:
-        return frozenset({"embed_image"})
-
-    def warmup(self) -> None:
-        run_buckets(self)
 
     def run(self, pixels: Pixels) -> Embeddings:
         if self._runners is None:
@@ -90,7 +78,7 @@ class CpuInductorEngine:
         self._weights.clear()
 
 
-class CudaInductorEngine:
+class CudaInductorEngine(LaneEngine["GraphLane"]):
     """Compiled buckets on a CUDA device; a PipelinedEngine.
 
     Args:
@@ -103,57 +91,25 @@ class CudaInductorEngine:
     """
 
     def __init__(self, spec: EngineSpec, directory: Path, *, threads: int) -> None:
-        self._spec = spec
+        device = TorchDevice()
+        super().__init__(spec, device, _SLOTS)
         if spec.precision == "fp32":
             # torch's default is TF32, and FP32 is what the others are measured against.
             torch.backends.cudnn.allow_tf32 = False
-        self._device = TorchDevice()
-        self._pipeline: Pipeline[GraphLane] | None = None
         self._weights: dict[str, torch.Tensor] = {}
         try:
-            with self._device.current():
-                self._stream = self._device.stream()
+            with device.current():
+                self._stream = device.stream()
                 with torch_errors():
                     self._weights = _weights(directory, "cuda")
                 # The largest first, so that smaller ones use its scratch memory.
                 lanes = open_largest_first(
-                    spec.buckets, lambda bucket: self._open_lane(directory, bucket)
+                    spec.buckets, lambda bucket: self._open_lane(directory, bucket, device)
                 )
-                self._pipeline = Pipeline(
-                    spec, self._device, lanes, slots=_SLOTS, copy_threads=threads
-                )
+                self._pipeline = Pipeline(spec, device, lanes, slots=_SLOTS, copy_threads=threads)
         except BaseException:
-            self._weights.clear()
-            self._device.close()
+            self.close()
             raise
-
-    @property
-    def spec(self) -> EngineSpec:
-        return self._spec
-
-    @property
-    def capabilities(self) -> frozenset[str]:
-        return frozenset({"embed_image"})
-
-    @property
-    def slots(self) -> int:
-        return _SLOTS
-
-    @property
-    def usable_buckets(self) -> tuple[int, ...]:
-        """Buckets that run whole; batches of the others run in parts of these."""
-        return tuple(lane.bucket for lane in self._open_pipeline().lanes)
-
-    def warmup(self) -> None:
-        run_buckets(self, times=_SLOTS)
-
-    def run(self, pixels: Pixels) -> Embeddings:
-        return self.submit(pixels).result()
-
-    def submit(self, pixels: Pixels) -> Ticket:
-        pipeline = self._open_pipeline()
-        with self._device.current():
-            return pipeline.submit(pixels)
 
     def replay(self, bucket: int, times: int) -> None:
         """Run a bucket on what lies on the device, again and again; for measuring the device."""
@@ -166,24 +122,12 @@ class CudaInductorEngine:
         """Wait for what replay() started."""
         self._stream.synchronize()
 
-    def close(self) -> None:
-        pipeline, self._pipeline = self._pipeline, None
-        if pipeline is None:
-            return
-        with contextlib.ExitStack() as steps:  # The last first.
-            steps.callback(self._device.close)
-            steps.enter_context(self._device.current())
-            steps.callback(self._weights.clear)
-            steps.callback(pipeline.close)
+    def _let_go(self) -> None:
+        self._weights.clear()
 
-    def _open_pipeline(self) -> Pipeline[GraphLane]:
-        if self._pipeline is None:
-            raise EngineError("the engine was closed", code="engine.closed")
-        return self._pipeline
-
-    def _open_lane(self, directory: Path, bucket: int) -> GraphLane:
+    def _open_lane(self, directory: Path, bucket: int, device: TorchDevice) -> GraphLane:
         runner = _load(directory, bucket, self._weights)
-        return GraphLane(self._spec, bucket, runner, self._device, self._stream)
+        return GraphLane(self._spec, bucket, runner, device, self._stream)
 
 
 class GraphLane:

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from tokenizers import Tokenizer
 
-from reelsight.engine.batches import check_batch, run_buckets
+from reelsight.engine.image_engine import ImageEngine, check_batch
 from reelsight.errors import EngineError, ModelError
 from reelsight.nouns.engine_spec import EngineSpec
 from reelsight.nouns.model import Model
@@ -42,7 +42,7 @@ def ort_cpu_spec(model: Model, buckets: tuple[int, ...]) -> EngineSpec:
     )
 
 
-class OrtEngine:
+class OrtEngine(ImageEngine):
     """An image tower in ONNX Runtime, on any of its providers.
 
     Args:
@@ -60,22 +60,11 @@ class OrtEngine:
     def __init__(
         self, spec: EngineSpec, path: Path, *, threads: int = 1, provider: str = _CPU_PROVIDER
     ) -> None:
-        self._spec = spec
+        super().__init__(spec)
         session = _open(str(path), threads, provider)
         size = spec.geometry.size
         _require(session, "frames", "tensor(uint8)", [size, size, 3], str(path))
         self._session: ort.InferenceSession | None = session
-
-    @property
-    def spec(self) -> EngineSpec:
-        return self._spec
-
-    @property
-    def capabilities(self) -> frozenset[str]:
-        return frozenset({"embed_image"})
-
-    def warmup(self) -> None:
-        run_buckets(self)
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         if self._session is None:

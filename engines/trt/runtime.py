@@ -6,21 +6,16 @@ code and is verified before it comes here.
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from engines.cuda.device import CudaDevice
+from engines.cuda.lane_engine import LaneEngine
 from engines.cuda.pipeline import Pipeline
 from engines.trt.flavour import Flavour
 from engines.trt.lanes import ContextLane, open_lanes
 from engines.trt.library import Library
 from engines.trt.plan_file import LoadedPlan
-from reelsight.engine.batches import run_buckets
-from reelsight.engine.protocol import Ticket
 from reelsight.errors import EngineError
 from reelsight.nouns.engine_spec import EngineSpec
 
@@ -29,7 +24,7 @@ __all__ = ["TrtEngine"]
 _SLOTS = 2
 
 
-class TrtEngine:
+class TrtEngine(LaneEngine[ContextLane]):
     """A PipelinedEngine over one plan.
 
     Args:
@@ -55,10 +50,8 @@ class TrtEngine:
         *,
         threads: int,
     ) -> None:
-        self._spec, self._device = spec, device
+        super().__init__(spec, device, _SLOTS)
         self._plan: LoadedPlan | None = None
-        self._pipeline: Pipeline[ContextLane] | None = None
-        self._closed = False
         try:
             with device.current():
                 self._plan = LoadedPlan(flavour, lib, path, spec)
@@ -68,38 +61,13 @@ class TrtEngine:
             self.close()
             raise
 
-    @property
-    def spec(self) -> EngineSpec:
-        return self._spec
-
-    @property
-    def capabilities(self) -> frozenset[str]:
-        return frozenset({"embed_image"})
-
-    @property
-    def slots(self) -> int:
-        return _SLOTS
-
-    @property
-    def usable_buckets(self) -> tuple[int, ...]:
-        """Buckets that run whole; batches of the others run in parts of these."""
-        return tuple(lane.bucket for lane in self._open_pipeline().lanes)
-
     def warmup(self) -> None:
         """Run every bucket on every slot once, and record the graphs that later batches replay."""
-        run_buckets(self, times=_SLOTS)
+        super().warmup()
         with self._device.current():
             for lane in self._open_pipeline().lanes:
                 for slot in self._open_pipeline().ring.slots:
                     lane.capture(slot)
-
-    def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        return self.submit(pixels).result()
-
-    def submit(self, pixels: npt.NDArray[np.uint8]) -> Ticket:
-        pipeline = self._open_pipeline()
-        with self._device.current():
-            return pipeline.submit(pixels)
 
     def report(self) -> dict[str, Any]:
         """What a person may ask: buckets, graphs, memory, and TensorRT's account of the layers."""
@@ -117,24 +85,7 @@ class TrtEngine:
                 **self._plan.inspect(),
             }
 
-    def close(self) -> None:
-        """Wait for the GPU; free graphs, contexts, engine, buffers and device, in this order."""
-        if self._closed:
-            return
-        self._closed = True
-        pipeline, self._pipeline = self._pipeline, None
+    def _let_go(self) -> None:
         plan, self._plan = self._plan, None
-        # The last first; a step that fails, as all do on a GPU that fell over, keeps none from
-        # being tried.
-        with contextlib.ExitStack() as steps:
-            steps.callback(self._device.close)
-            steps.enter_context(self._device.current())
-            if plan is not None:
-                steps.callback(plan.close)
-            if pipeline is not None:
-                steps.callback(pipeline.close)
-
-    def _open_pipeline(self) -> Pipeline[ContextLane]:
-        if self._pipeline is None:
-            raise EngineError("the engine was closed", code="engine.closed")
-        return self._pipeline
+        if plan is not None:
+            plan.close()

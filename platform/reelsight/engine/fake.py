@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from reelsight.engine.batches import check_batch
+from reelsight.engine.image_engine import ImageEngine, check_batch
 from reelsight.nouns.engine_spec import EngineSpec, Geometry
 
 __all__ = ["FAKE_MODEL_HASH", "FakeEngine", "FakeTextTower", "fake_spec"]
@@ -44,7 +44,7 @@ def _unit(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     return unit.astype(np.float32)
 
 
-class FakeEngine:
+class FakeEngine(ImageEngine):
     """An Engine that needs no files.
 
     Args:
@@ -53,19 +53,11 @@ class FakeEngine:
     """
 
     def __init__(self, spec: EngineSpec | None = None, *, seconds_per_batch: float = 0.0) -> None:
-        self._spec = spec or fake_spec()
+        super().__init__(spec or fake_spec())
         self._seconds = seconds_per_batch
         features = _GRID * _GRID * 3 + 1
         rng = np.random.Generator(np.random.PCG64(20260101))
         self._projection = rng.standard_normal((features, _DIM))
-
-    @property
-    def spec(self) -> EngineSpec:
-        return self._spec
-
-    @property
-    def capabilities(self) -> frozenset[str]:
-        return frozenset({"embed_image"})
 
     def warmup(self) -> None:
         """Nothing to warm."""

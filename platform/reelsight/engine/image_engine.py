@@ -1,15 +1,14 @@
-"""What every engine does with its batches: refuse wrong ones, and run each size once to warm up."""
+"""What every engine of an image tower does: name its spec, refuse wrong batches, warm up."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from reelsight.engine.protocol import Engine
 from reelsight.errors import EngineError, EngineInputError
 from reelsight.nouns.engine_spec import EngineSpec
 
-__all__ = ["check_batch", "run_buckets"]
+__all__ = ["ImageEngine", "check_batch"]
 
 
 def check_batch(spec: EngineSpec, pixels: npt.NDArray[np.uint8]) -> None:
@@ -35,9 +34,33 @@ def check_batch(spec: EngineSpec, pixels: npt.NDArray[np.uint8]) -> None:
         )
 
 
-def run_buckets(engine: Engine, *, times: int = 1) -> None:
-    """Run black frames through every bucket."""
-    size = engine.spec.geometry.size
-    for bucket in engine.spec.buckets:
-        for _ in range(times):
-            engine.run(np.zeros((bucket, size, size, 3), dtype=np.uint8))
+class ImageEngine:
+    """The part of an Engine that is the same on every device.
+
+    Args:
+        spec: What the engine is.
+    """
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self._spec = spec
+
+    @property
+    def spec(self) -> EngineSpec:
+        return self._spec
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return frozenset({"embed_image"})
+
+    def warmup(self) -> None:
+        self._run_buckets()
+
+    def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        raise NotImplementedError
+
+    def _run_buckets(self, *, times: int = 1) -> None:
+        """Run black frames through every bucket."""
+        size = self._spec.geometry.size
+        for bucket in self._spec.buckets:
+            for _ in range(times):
+                self.run(np.zeros((bucket, size, size, 3), dtype=np.uint8))
