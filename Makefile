@@ -23,7 +23,7 @@ check: $(VENV)/.dev
 
 # What needs torch: the export of open_clip models, and the programs that torch compiles.
 test-export: .venv-export/.done
-	.venv-export/bin/pytest tests/engines/export tests/engines/inductor tests/engines/precision
+	.venv-export/bin/pytest tests/engines/export tests/engines/inductor tests/engines/precision/test_exported_towers.py
 
 # What TensorRT does without a GPU: TensorRT-RTX builds for other machines, and our calls are checked
 # against TensorRT's own signatures. It shares the environment with torch, which exports its models.
