@@ -133,6 +133,22 @@ class BuildRequest:
                 hint="Derive the file again; it changed after it was hashed.",
             )
 
+    def require_precision(self, title: str, precisions: frozenset[str]) -> None:
+        """Refuse a plan that a backend does not run.
+
+        Args:
+            title: What people call the backend.
+            precisions: Names of the plans that it runs.
+
+        Raises:
+            EngineError: `engine.precision`.
+        """
+        if self.plan.name not in precisions:
+            raise EngineError(
+                f"{title} does not run {self.plan.name}, only {', '.join(sorted(precisions))}",
+                code="engine.precision",
+            )
+
     def spec(self, backend: str, version: str) -> EngineSpec:
         """The spec of the engine that a backend makes of this request."""
         return EngineSpec(

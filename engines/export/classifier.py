@@ -17,7 +17,7 @@ from engines.export.model_directory import MODEL_JSON_FORMAT, file_entry, write_
 from engines.export.openclip import export_image_encoder
 from engines.export.openclip_import import import_extra, import_open_clip, import_torch
 from engines.export.parity import image_parity
-from reelsight.errors import ModelError, first_line
+from reelsight.errors import ModelError
 from reelsight.nouns.engine_spec import Geometry
 
 __all__ = ["build_encoder", "export_classifier", "is_classifier", "parse"]
@@ -219,8 +219,4 @@ def _load(backbone: Any, source: weights.Source) -> None:
             state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         backbone.load_state_dict(state)
     except Exception as error:  # boundary: a checkpoint is a foreign file and fails in any way
-        raise ModelError(
-            f"the weights of {source.name} could not be loaded: {first_line(error)}",
-            code="model.weights_invalid",
-            hint="Check that the checkpoint belongs to this architecture and is complete.",
-        ) from error
+        raise weights.invalid_checkpoint(source, error) from error

@@ -100,11 +100,7 @@ def load_open_clip(source: weights.Source, seed: int | None) -> Any:
                 hint=EXPORT_HINT,
             ) from error
         except Exception as error:  # boundary: a checkpoint is a foreign file and fails in any way
-            raise ModelError(
-                f"the weights of {source.name} could not be loaded: {first_line(error)}",
-                code="model.weights_invalid",
-                hint="Check that the checkpoint belongs to this architecture and is complete.",
-            ) from error
+            raise weights.invalid_checkpoint(source, error) from error
     return model.eval()
 
 

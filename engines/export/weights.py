@@ -17,11 +17,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from engines.export.openclip_import import import_extra, import_open_clip
-from reelsight.errors import ModelError
+from reelsight.errors import ModelError, first_line
 
 __all__ = [
     "Source",
     "fetch",
+    "invalid_checkpoint",
     "missing_checkpoint",
     "parse",
     "require_clear",
@@ -217,4 +218,13 @@ def missing_checkpoint(path: Path) -> ModelError:
         f"there is no file {path}.",
         code="model.checkpoint_missing",
         hint="Write ARCHITECTURE//absolute/path, ARCHITECTURE/./relative/path or local-dir:PATH.",
+    )
+
+
+def invalid_checkpoint(source: Source, error: Exception) -> ModelError:
+    """The error for weights that are there and cannot be loaded."""
+    return ModelError(
+        f"the weights of {source.name} could not be loaded: {first_line(error)}",
+        code="model.weights_invalid",
+        hint="Check that the checkpoint belongs to this architecture and is complete.",
     )

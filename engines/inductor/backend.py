@@ -40,12 +40,7 @@ class InductorBackend:
     def build(self, request: BuildRequest, directory: Path, watch: BuildWatch) -> Artifact:
         from engines.inductor.builder import compile_buckets
 
-        if request.plan.name not in self.precisions:
-            raise EngineError(
-                f"{self.name} does not run {request.plan.name}, only "
-                f"{', '.join(sorted(self.precisions))}",
-                code="engine.precision",
-            )
+        request.require_precision(self.name, self.precisions)
         available = self.probe()
         if available.target is None:
             raise EngineError(available.reason, code="engine.backend_unavailable")

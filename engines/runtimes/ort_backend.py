@@ -74,12 +74,7 @@ class OrtBackend:
         state = self.probe()
         if state.target is None:
             raise EngineError(state.reason, code="engine.unavailable")
-        if request.plan.name not in self.precisions:
-            raise EngineError(
-                f"{self._name} does not run {request.plan.name}, only "
-                f"{', '.join(sorted(self.precisions))}",
-                code="engine.precision",
-            )
+        request.require_precision(self._name, self.precisions)
         if request.options:
             raise ConfigError(
                 f"{self._name} has no options, got {sorted(request.options)}",

@@ -75,12 +75,7 @@ class TensorRtBackend:
     def build(self, request: BuildRequest, directory: Path, watch: BuildWatch) -> Artifact:
         lib = self._flavour.load()
         options = BuildOptions.read(request.options, self._flavour)
-        if request.plan.name not in self.precisions:
-            raise EngineError(
-                f"{self._flavour.title} does not run {request.plan.name}; it runs "
-                f"{', '.join(sorted(self.precisions))}",
-                code="engine.precision",
-            )
+        request.require_precision(self._flavour.title, self.precisions)
         begun = time.monotonic()
         with contextlib.ExitStack() as gpu:
             if options.sm is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Generator
@@ -102,8 +101,7 @@ def request_for(
         plan = plan_named(precision)
         calibration = calibration_of(model) if plan.needs_calibration else None
         made = derive(model.image, plan, tmp_path / f"{precision}.onnx", calibration=calibration)
-        digest = hashlib.sha256(made.path.read_bytes()).hexdigest()
-        return BuildRequest(model, plan, made.path, digest, buckets, options)
+        return BuildRequest(model, plan, made.path, made.sha256, buckets, options)
 
     return make
 
@@ -111,6 +109,17 @@ def request_for(
 @pytest.fixture
 def device() -> HostDevice:
     return HostDevice()
+
+
+@pytest.fixture
+def reopened(device: HostDevice) -> Callable[[], HostDevice]:
+    """Opens the device again, as a backend does for each engine."""
+
+    def opened() -> HostDevice:
+        device.closed = False
+        return device
+
+    return opened
 
 
 @pytest.fixture
@@ -122,11 +131,6 @@ def trt(device: HostDevice, monkeypatch: pytest.MonkeyPatch) -> FakeTensorRT:
 
 
 @pytest.fixture
-def backend(trt: FakeTensorRT, device: HostDevice) -> TensorRtBackend:
+def backend(trt: FakeTensorRT, reopened: Callable[[], HostDevice]) -> TensorRtBackend:
     """TensorRT 11 on a machine of doubles."""
-
-    def opened() -> HostDevice:
-        device.closed = False
-        return device
-
-    return TensorRtBackend(TENSORRT, open_device=opened)
+    return TensorRtBackend(TENSORRT, open_device=reopened)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,8 @@ def fake(device: HostDevice, monkeypatch: pytest.MonkeyPatch) -> FakeRtx:
 
 
 @pytest.fixture
-def rtx_backend(fake: FakeRtx, device: HostDevice) -> TensorRtBackend:
-    def opened() -> HostDevice:
-        device.closed = False
-        return device
-
-    return TensorRtBackend(TENSORRT_RTX, open_device=opened)
+def rtx_backend(fake: FakeRtx, reopened: Callable[[], HostDevice]) -> TensorRtBackend:
+    return TensorRtBackend(TENSORRT_RTX, open_device=reopened)
 
 
 @pytest.fixture
