@@ -58,6 +58,13 @@ class CudaEvent(Protocol):
     def record(self, stream: CudaStream) -> None:
         """Put the event behind everything that the stream was given so far."""
 
+    def reached(self) -> bool:
+        """Whether the GPU has got there; does not block.
+
+        Raises:
+            EngineError: Something before the event failed.
+        """
+
     def wait(self) -> None:
         """Wait on the host, asleep, until the GPU has reached the event.
 

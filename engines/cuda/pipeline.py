@@ -8,6 +8,7 @@ need, the largest are given up and their batches run in parts: slower, with the 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Generic, Protocol, TypeVar
@@ -25,6 +26,10 @@ from reelsight.nouns.engine_spec import EngineSpec
 __all__ = ["Lane", "LaneT", "Pipeline", "open_largest_first"]
 
 _OOM = "engine.out_of_memory"
+# A thread that sleeps wakes late, by a good part of what a few frames take: their end is watched
+# for, this long at most. Larger batches leave the core to the decoders.
+_WATCHED_ROWS = 8
+_WATCH_S = 0.003
 
 
 class Lane(Protocol):
@@ -152,7 +157,8 @@ class Pipeline(Generic[LaneT]):
         with self._device.current():
             ring = self.ring
             try:
-                slot.done.wait()
+                if rows > _WATCHED_ROWS or not _seen(slot.done):
+                    slot.done.wait()
                 flat = slot.host_out.array[: self._bytes_out(rows)].view(np.float32)
                 return flat.reshape(rows, self._spec.dim).copy()
             finally:
@@ -239,6 +245,15 @@ class Pipeline(Generic[LaneT]):
 
     def _bytes_out(self, rows: int) -> int:
         return rows * self._spec.dim * np.dtype(np.float32).itemsize
+
+
+def _seen(event: CudaEvent) -> bool:
+    """Watch for an event; whether it came."""
+    until = time.perf_counter() + _WATCH_S
+    while not event.reached():
+        if time.perf_counter() > until:
+            return False
+    return True
 
 
 class _InFlight(Generic[LaneT]):

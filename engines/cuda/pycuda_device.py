@@ -254,6 +254,10 @@ class _Event:
         with _driver_errors():
             self.event.record(_own(stream, _Stream).stream)
 
+    def reached(self) -> bool:
+        with _driver_errors():
+            return bool(self.event.query())
+
     def wait(self) -> None:
         with _driver_errors():
             self.event.synchronize()

@@ -211,6 +211,10 @@ class _Event:
         with torch_errors():
             self.event.record(_raw(stream))
 
+    def reached(self) -> bool:
+        with torch_errors():
+            return bool(self.event.query())
+
     def wait(self) -> None:
         with torch_errors():
             self.event.synchronize()

@@ -28,6 +28,8 @@ class HostDevice:
         fail: By kind of call, the ordinals (1 is the first) that fail as out of memory.
         buffers: Live device buffers by address, for whoever computes on them.
         captures: Whether graphs are recorded.
+        reached_after: How often an event is asked before the work ahead of it is done without
+            anybody waiting; never, by default.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class HostDevice:
         self.streams: dict[int, HostStream] = {}
         self.depth = 0
         self.closed = False
+        self.reached_after: float = float("inf")
         self._counts: Counter[str] = Counter()
 
     def called(self, kind: str) -> None:
@@ -179,16 +182,24 @@ class HostEvent:
     def __init__(self, device: HostDevice) -> None:
         self._device = device
         self.point: Callable[[], None] | None = None
+        self.asked = 0
+        self._passed: list[bool] = [True]
 
     def record(self, stream: Any) -> None:
         self._device.called("record")
-        passed: list[bool] = []
+        self._passed = passed = []
 
         def marker() -> None:
             passed.append(True)
 
         stream.do(marker)
         self.point = lambda: None if passed else stream.run(until=marker)
+
+    def reached(self) -> bool:
+        self.asked += 1
+        if self.asked > self._device.reached_after and self.point is not None:
+            self.point()
+        return bool(self._passed)
 
     def free(self) -> None:
         self._device.called("free:event")

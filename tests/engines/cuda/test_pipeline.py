@@ -99,6 +99,27 @@ def test_three_tickets_are_computed_in_turn_and_read_in_any_order(
     assert caught.value.code == "engine.ticket_read"
 
 
+@pytest.mark.parametrize(("bucket", "slept"), [(2, False), (16, True)])
+def test_the_end_of_a_few_frames_is_watched_and_that_of_many_slept_through(
+    device: HostDevice, bucket: int, *, slept: bool
+) -> None:
+    device.reached_after = 3
+    spec = fake_spec(buckets=(bucket,))
+    pipeline = Pipeline(spec, device, [SumLane(device, bucket)], slots=1)
+    frames = pictures(bucket, 1)
+    assert pipeline.submit(frames).result().tobytes() == rows_of(frames)
+    assert ("wait" in device.calls) == slept
+    pipeline.close()
+
+
+def test_a_few_frames_that_take_long_are_slept_through(
+    pipeline: Pipeline[SumLane], device: HostDevice
+) -> None:
+    frames = pictures(2, 1)
+    assert pipeline.submit(frames).result().tobytes() == rows_of(frames)
+    assert "wait" in device.calls
+
+
 def test_a_bucket_is_given_up_when_memory_runs_out_and_its_batches_run_in_parts(
     pipeline: Pipeline[SumLane], lanes: dict[int, SumLane]
 ) -> None:
