@@ -187,8 +187,8 @@ def require_shared_runtime(path: Path) -> None:
         raise EngineError(
             f"{Path(own[0]).name if own else path} is not linked with the shared libstdc++",
             code="engine.build_failed",
-            hint="CXX names the compiler: take one that links libstdc++.so, such as CXX=/usr/bin/g++ "
-            "with libstdc++'s development package.",
+            hint="CXX names the compiler: take one that links libstdc++.so, such as "
+            "CXX=/usr/bin/g++ with libstdc++'s development package.",
         )
 
 
