@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := .demo
 
 
-.PHONY: .python demo test check test-export test-trt bench-pipeline bench-engines lock clean
+.PHONY: .python demo test check test-export test-trt bench-pipeline fuzz-media bench-engines lock clean
 
 demo: $(VENV)/.base
 	@bash scripts/demo.sh $(BIN) $(DEMO)
@@ -34,6 +34,11 @@ test-trt: .venv-export/.done .venv-export/stubs/.done
 bench-pipeline: .venv-export/.done
 	.venv-export/bin/python -m benchmarks.pipeline
 	.venv-export/bin/python -m benchmarks.tables
+
+# Any number of broken files: make fuzz-media N=100000
+N ?= 2000
+fuzz-media: $(VENV)/.dev
+	$(BIN)/python -m scripts.fuzz_media --files $(N)
 
 # On the GPU that is there, in an environment with torch for it, open_clip, transformers and onnxruntime-gpu.
 bench-engines:

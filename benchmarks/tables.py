@@ -13,13 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.decode.table import truth_table
 from benchmarks.engines.table import engines_table
 
 __all__ = ["main", "render"]
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ("README.md", "docs/benchmarks.md", "docs/engines.md")
+PAGES = ("README.md", "docs/benchmarks.md", "docs/engines.md", "docs/decode.md")
 _BLOCK = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -67,6 +68,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "pipeline-cpu": pipeline_cpu,
     "engines-cpu": engines_table,
     "engines-h200": engines_table,
+    "decode-truth": truth_table,
 }
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
 import reelsight
 from reelsight.engine.recipe import EngineRecipe
 from reelsight.labels import BankShelf, choose_bank
+from reelsight.media.isolation.policy import Isolation
 from reelsight.media.limits import MediaLimits
 from reelsight.media.sampler import Sampling
 from reelsight.nouns.engine_spec import EngineSpec
@@ -32,12 +33,15 @@ class TaggingPlan:
         limits: What a clip may be.
         spec: The engine that embeds the frames.
         bank: The labels they are scored against; must belong to the engine's model.
+        isolation: What a process that decodes may use. It decides no Report of a clip that decodes,
+            so it is no part of the digest.
     """
 
     sampling: Sampling
     limits: MediaLimits
     spec: EngineSpec
     bank: LabelBank
+    isolation: Isolation = field(default_factory=Isolation)
 
     def __post_init__(self) -> None:
         self.bank.require_model(self.spec.model, self.spec.model_hash)
@@ -74,4 +78,5 @@ def plan_for(recipe: EngineRecipe, settings: Settings) -> TaggingPlan:
         BankError: The bank does not resolve or belongs to another model.
     """
     bank = choose_bank(settings.bank, BankShelf(settings.banks_dir), recipe)
-    return TaggingPlan(settings.media.sampling, settings.media.limits, recipe.spec, bank)
+    media = settings.media
+    return TaggingPlan(media.sampling, media.limits, recipe.spec, bank, media.isolation)

@@ -1,4 +1,4 @@
-"""SequentialRunner: the whole path in one process and one thread, without Ray.
+"""SequentialRunner: the whole path in one thread, without Ray.
 
 It is what `reelsight tag` runs, and the yardstick that the other doors are compared with.
 """
@@ -11,6 +11,7 @@ import numpy as np
 
 from reelsight.engine.host import EngineHost
 from reelsight.errors import EngineError, EngineInputError
+from reelsight.media.isolation.decoder import open_decoder
 from reelsight.nouns.report import Failure, Report
 from reelsight.plan import TaggingPlan
 from reelsight.steps import ClipRequest, load_clip, report_clip, timeline_of
@@ -19,7 +20,7 @@ __all__ = ["SequentialRunner"]
 
 
 class SequentialRunner:
-    """Tags clips one after the other.
+    """Tags clips one after the other; holds the decoder that the plan asks for until it is closed.
 
     Args:
         plan: What to do to each clip.
@@ -31,6 +32,17 @@ class SequentialRunner:
             raise EngineError(f"the plan wants engine {plan.spec.hash}, got {host.spec.hash}")
         self._plan = plan
         self._host = host
+        self._decoder = open_decoder(plan.isolation)
+
+    def close(self) -> None:
+        """Close the decoder; idempotent."""
+        self._decoder.close()
+
+    def __enter__(self) -> SequentialRunner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def run(self, requests: Iterable[ClipRequest]) -> Iterator[Report]:
         """One Report a request, in order."""
@@ -41,8 +53,9 @@ class SequentialRunner:
 
         Raises:
             EngineError: The engine itself is broken; the clip is not to blame.
+            RunError: This machine gives no process to decode in.
         """
-        loaded = load_clip(request, self._plan)
+        loaded = load_clip(request, self._plan, self._decoder)
         timeline = embeddings = None
         failure = loaded.failure
         if loaded.frames is not None:

@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from reelsight.errors import ConfigError
+from reelsight.media.isolation.policy import Isolation
 from reelsight.media.limits import MediaLimits
 from reelsight.media.sampler import Sampling
 
@@ -36,12 +37,16 @@ class MediaSettings(_Strict):
     """How clips are read: which moments are looked at, and what a clip may be.
 
     Attributes:
-        sampling: `policy` rate or count, `rate` frames a second, `count` frames a clip.
+        sampling: `policy` rate, count, keyframe, keyframe+fill or scene, with the numbers that it
+            reads, and `accuracy` exact, reference or fast; see Sampling.
         limits: Caps checked before any pixel is decoded; see MediaLimits.
+        isolation: The process that decodes: whether there is one, what it may use, and how often a
+            clip is tried in it; see Isolation.
     """
 
     sampling: Sampling = Sampling()
     limits: MediaLimits = MediaLimits()
+    isolation: Isolation = Isolation()
 
 
 class EngineSettings(_Strict):

@@ -7,15 +7,15 @@ what is raised by one clip's bytes never reaches its neighbours. They know nothi
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from reelsight.errors import FetchError
-from reelsight.media.decode import decode
+from reelsight.errors import FetchError, RunError
 from reelsight.media.fetch import fetch
+from reelsight.media.isolation.decoder import Decoder
 from reelsight.nouns.clip import Clip
 from reelsight.nouns.frames import Frames
 from reelsight.nouns.report import Failure, Report, Sampled
@@ -53,23 +53,41 @@ class LoadedClip:
     decode_s: float
 
 
-def load_clip(request: ClipRequest, plan: TaggingPlan) -> LoadedClip:
-    """Fetch, probe, sample and decode one clip; never raises for what the clip is."""
+def load_clip(request: ClipRequest, plan: TaggingPlan, decoder: Decoder) -> LoadedClip:
+    """Fetch, probe, sample and decode one clip; never raises for what the clip is.
+
+    Args:
+        request: The clip.
+        plan: What to do to it.
+        decoder: What decodes; of `plan.isolation`.
+
+    Raises:
+        RunError: This machine cannot decode any clip.
+    """
     clip = Clip(request.clip_id, request.uri or "")
     data: bytes | None = None
     frames: Frames | None = None
     failure: Failure | None = None
     started = fetched = time.perf_counter()
+    attempts = [1]
     try:
         if not request.uri:
             raise FetchError("the manifest names no uri", code="fetch.no_uri")
         data = fetch(request.uri, plan.limits)
         fetched = time.perf_counter()
-        clip, frames = decode(
-            request.clip_id, request.uri, data, plan.sampling, plan.spec.geometry, plan.limits
+        clip, frames = decoder.decode(
+            request.clip_id,
+            request.uri,
+            data,
+            plan.sampling,
+            plan.spec.geometry,
+            plan.limits,
+            attempts.append,
         )
+    except RunError:
+        raise
     except Exception as error:  # Boundary: one clip's bytes must not end its neighbours.
-        failure = Failure.of(error)
+        failure = replace(Failure.of(error), attempts=attempts[-1])
         if data is not None:
             clip = Clip.of_bytes(clip.clip_id, clip.uri, data)
     finished = time.perf_counter()

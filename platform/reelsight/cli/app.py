@@ -8,7 +8,7 @@ import typer
 
 import reelsight
 from jobs.backfill import command as backfill
-from reelsight.cli import bank, doctor, engine, models, query, samples, tag
+from reelsight.cli import bank, decode, doctor, engine, models, probe, query, samples, tag
 from reelsight.cli.console import run_app
 
 __all__ = ["app", "main"]
@@ -27,6 +27,8 @@ app.add_typer(engine.app, name="engine")
 app.command(name="models")(models.command)
 app.command(name="samples")(samples.samples)
 app.command(name="manifest")(samples.manifest)
+app.command(name="probe")(probe.command)
+app.command(name="decode")(decode.command)
 app.command(name="doctor")(doctor.command)
 
 

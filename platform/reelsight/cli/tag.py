@@ -42,13 +42,13 @@ def command(
     )
     failed = False
     try:
-        runner = SequentialRunner(plan, worker.host)
-        for report in runner.run(ClipRequest(uri, uri) for uri in expand(paths)):
-            failed |= report.failure is not None
-            if json_:
-                print_json(report.to_dict())
-            else:
-                show_lines(report.clip.uri, _words(report))
+        with SequentialRunner(plan, worker.host) as runner:
+            for report in runner.run(ClipRequest(uri, uri) for uri in expand(paths)):
+                failed |= report.failure is not None
+                if json_:
+                    print_json(report.to_dict())
+                else:
+                    show_lines(report.clip.uri, _words(report))
     finally:
         worker.close()
     if failed:

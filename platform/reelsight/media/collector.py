@@ -1,11 +1,10 @@
-"""Collector: one pass over a clip's frames that keeps, scaled, only those asked for.
+"""Collector: one pass over a clip's frames that keeps, scaled, only those a picker takes.
 
-It knows times and pictures; how a container is opened and where its end is written, it is told.
+It knows times and pictures; how a container is opened and where its end is written, it is told,
+and which frames are wanted it asks a picker.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +15,11 @@ from reelsight.errors import MediaError
 from reelsight.media.container import Source
 from reelsight.media.limits import MediaLimits, over_limit
 from reelsight.media.orientation import orientation_of
+from reelsight.media.picker import MomentPicker, Pick, Picker, picker_for
 from reelsight.media.pixels import Scaler
 from reelsight.media.probe import Header, header_of, nothing_decoded
 from reelsight.media.reader import FrameReader
-from reelsight.media.sampler import Sampling, stretches, target_count, target_times
+from reelsight.media.sampler import Sampling, stretches
 from reelsight.media.shortcut import Shortcut
 from reelsight.media.timeline import claimed_end, slack_s, tick
 from reelsight.media.video_stream import check_picture, pixel_aspect
@@ -32,7 +32,7 @@ _CUT_SHORT = "the file ends before the size that its container claims"
 
 
 class Collector:
-    """The state of one pass: what is on display, which time is due, what was taken.
+    """The state of one pass: what was taken, for which times, and how it ended.
 
     Args:
         source: An open container at its start.
@@ -41,6 +41,7 @@ class Collector:
         limits: Caps and the policy on damage.
         end: The clip's end in ticks of the stream, or None where it is not known yet.
         shortcut: The way through the clip, where not all of it is decoded.
+        passing: Without a shortcut: leave out what FFmpeg's NONREF does.
 
     Attributes:
         header: The clip's facts, after `run`.
@@ -49,6 +50,7 @@ class Collector:
     """
 
     header: Header
+    _picker: Picker
 
     def __init__(
         self,
@@ -58,12 +60,15 @@ class Collector:
         limits: MediaLimits,
         end: int | None,
         shortcut: Shortcut | None = None,
+        passing: bool = False,
     ) -> None:
         self._source = source
         self._sampling = sampling
         self._limits = limits
         self._end = end
-        self._reader = FrameReader(source, limits, shortcut)
+        self._shortcut = shortcut
+        self._passing = passing
+        self._reader = FrameReader(source, limits, shortcut, passing)
         self._scaler = Scaler(geometry)
         self._sar = pixel_aspect(source.stream)
         self._pictures = _Pictures(geometry.size)
@@ -75,46 +80,43 @@ class Collector:
 
     def run(self) -> None:
         """Decode until the last time asked for has its frame, or the clip is over."""
-        frames = iter(self._reader)
-        first = next(frames, None)
-        if first is None:
+        for at, frame in self._reader:
+            if not hasattr(self, "header"):
+                self._begin(frame)
+            for pick in self._picker.see(at, frame):
+                self._take(pick)
+            if self._picker.done:
+                self._finish(ran_out=False)
+                return
+        if not hasattr(self, "header"):
             raise nothing_decoded(self._reader)
-        times = self._begin(first[1])
-        slack, due, shown = slack_s(self._source.stream), next(times), first
-        for at, frame in frames:
-            while due + slack < at:
-                self._take(shown, due)
-                after = next(times, None)
-                if after is None:
-                    self._finish(ran_out=False)
-                    return
-                due = after
-            shown = at, frame
         self._finish(ran_out=True)
-        self._hold(shown, due)
+        for pick in self._picker.close(self.end_s, self.claimed_s):
+            self._take(pick)
 
-    def _hold(self, shown: tuple[float, VideoFrame], due: float) -> None:
-        """The last frame stays on display for the times left, as far as the clip is known to go."""
-        for time in target_times(self._sampling, self.claimed_s):
-            if due <= time and (time < self.end_s or not self._pts):
-                self._take(shown, time)
-
-    def _begin(self, frame: VideoFrame) -> Iterator[float]:
-        """The times asked for, once the first frame has set the clock."""
+    def _begin(self, frame: VideoFrame) -> None:
+        """Choose the picker, once the first frame has set the clock."""
         self.header = header_of(self._source, frame)
         if self._end is not None:
             self.end_s = self._seconds(self._end)
             if self.end_s <= 0:
                 self.end_s = self._reader.end_s
-            self._check_asked(target_count(self._sampling, self.end_s))
-        return target_times(self._sampling, self.end_s or None)
+        slack = slack_s(self._source.stream)
+        if self._shortcut is not None:
+            moments = [(m.asked_s, self._seconds(m.pts)) for m in self._shortcut.moments]
+            self._picker = MomentPicker(moments, slack / 2)
+        else:
+            end_s = self.end_s or None
+            self._picker = picker_for(self._sampling, end_s, slack, not self._passing)
+        if self._end is not None:
+            self._check_asked(self._picker.asked(self.end_s))
 
     def _check_asked(self, asked: int) -> None:
         if asked > self._limits.max_frames:
             raise over_limit("frames asked for", asked, self._limits.max_frames, "max_frames")
 
-    def _take(self, shown: tuple[float, VideoFrame], due: float) -> None:
-        at, frame = shown
+    def _take(self, pick: Pick) -> None:
+        at, frame, due = pick
         self._error_s = max(self._error_s, abs(due - at))
         if self._pts and self._pts[-1] == at:
             return
@@ -154,7 +156,7 @@ class Collector:
 
     def frames(self, clip_id: str) -> Frames:
         """What was taken, as the noun."""
-        asked = max(target_count(self._sampling, self.claimed_s), len(self._pts))
+        asked = max(self._picker.asked(self.claimed_s), len(self._pts))
         pts = np.array(self._pts, np.float64)
         return Frames(
             clip_id,

@@ -7,14 +7,20 @@ sampled.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from av.error import FFmpegError
 
 from reelsight.errors import MediaError
 from reelsight.media.collector import Collector
 from reelsight.media.container import Source, open_source
 from reelsight.media.limits import MediaLimits
+from reelsight.media.magic import is_still
+from reelsight.media.packet_index import may_pass_over
 from reelsight.media.sampler import Sampling
 from reelsight.media.shortcut import find_shortcut
+from reelsight.media.stills import decode_still
 from reelsight.media.timeline import claimed_end, header_end, measured_end, tick
 from reelsight.nouns.clip import Clip
 from reelsight.nouns.engine_spec import Geometry
@@ -31,7 +37,7 @@ def decode(
     geometry: Geometry,
     limits: MediaLimits,
 ) -> tuple[Clip, Frames]:
-    """Sample a clip's frames, upright and scaled for an engine.
+    """Sample a clip's frames, upright and scaled for an engine; a still picture is one frame.
 
     Args:
         clip_id: Name that the results carry.
@@ -49,17 +55,34 @@ def decode(
         MediaError: As `open_source`; `media.undecodable` when no frame could be decoded or scaled;
             `media.damaged` by `limits.damage`; `media.over_limit`.
     """
+    if is_still(data):
+        return decode_still(clip_id, uri, data, sampling, geometry, limits)
     clip = Clip.of_bytes(clip_id, uri, data)
-    with open_source(data, limits) as source:
+    with _open(data, sampling, limits) as source:
         if collector := _short(source, sampling, geometry, limits):
             return collector.header.fill(clip, collector.claimed_s), collector.frames(clip_id)
-    with open_source(data, limits) as source:
+    with _open(data, sampling, limits) as source:
+        # Elsewhere a time takes the last picture at or before it, and passing over pictures would
+        # hang the frames of a damaged clip on where the damage lies.
+        passing = (
+            sampling.policy == "scene" and sampling.accuracy != "exact" and may_pass_over(source)
+        )
         end = header_end(source)
-        if end is None and sampling.policy == "count":
+        if end is None and (sampling.policy == "count" or passing):
             end = _searched_end(source, data, limits)
-        collector = Collector(source, sampling, geometry, limits, end)
+        collector = Collector(source, sampling, geometry, limits, end, passing=passing)
         collector.run()
         return collector.header.fill(clip, collector.claimed_s), collector.frames(clip_id)
+
+
+@contextmanager
+def _open(data: bytes, sampling: Sampling, limits: MediaLimits) -> Iterator[Source]:
+    """`open_source`, with the decoder set to the sampling's accuracy."""
+    with open_source(data, limits) as source:
+        if sampling.accuracy == "fast":
+            context = source.stream.codec_context
+            context.options = {**context.options, "skip_loop_filter": "all"}
+        yield source
 
 
 def _short(

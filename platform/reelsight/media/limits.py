@@ -1,4 +1,4 @@
-"""MediaLimits: what a clip may be before any of it is decoded.
+"""MediaLimits: what a clip or a still may be before any of it is decoded.
 
 Plain numbers with stated defaults. It does not know where settings come from.
 """
@@ -27,12 +27,18 @@ class MediaLimits:
         max_packets: Coded pictures in the chosen video stream.
         max_streams: Streams in the container.
         max_frames: Frames that one sampling may ask for.
+        max_jpeg_megapixels: Area of a JPEG still, millions of pixels. Larger than for others,
+            which have to be unpacked whole: a JPEG is decoded at a fraction of its size. What a
+            progressive one needs is held whole all the same, up to 6 bytes a pixel.
+        max_jpeg_scans: Passes over the picture in a JPEG still. Progressive encoders write about
+            ten; a hundred thousand fit into a megabyte, and each costs a pass over every block.
         codecs: Video codecs that may be opened, by FFmpeg's canonical names. Every decoder is
             attack surface, so the list holds what uploads really use; MPEG-2, MJPEG, ProRes and
             the hundred decoders nobody fuzzes any more stay shut.
         damage: What a coded picture that the decoder refuses in the middle of a clip does. `refuse`
             ends the clip as MediaError `media.damaged`; `partial` keeps the frames before it. A
-            missing tail, where all that is there is right, is always partial.
+            missing tail, where all that is there is right, is always partial. A damaged JPEG still
+            is refused or kept, grey from the damage on, by the same word; other stills are refused.
 
     Raises:
         ConfigError: A number is not positive, or `damage` is not one of its two words.
@@ -47,6 +53,8 @@ class MediaLimits:
     max_packets: int = 500_000
     max_streams: int = 32
     max_frames: int = 4096
+    max_jpeg_megapixels: float = 64.0
+    max_jpeg_scans: int = 64
     codecs: tuple[str, ...] = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4")
     damage: Literal["refuse", "partial"] = "refuse"
 

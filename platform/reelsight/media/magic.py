@@ -1,4 +1,4 @@
-"""What a file's first bytes say: which demuxer may read it, and how long it claims to be.
+"""What a file's first bytes say: still or video, who may read it, how long it claims to be.
 
 The demuxer is forced from here. FFmpeg's own guess also looks at names and contents, and would read
 a playlist that calls itself `.mp4` and follow it to other files.
@@ -7,10 +7,13 @@ a playlist that calls itself `.mp4` and follow it to other files.
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from reelsight.errors import MediaError
 
-__all__ = ["claimed_bytes", "demuxer_for"]
+__all__ = ["StillFormat", "claimed_bytes", "demuxer_for", "is_still", "still_format"]
+
+StillFormat = Literal["jpeg", "png", "webp"]
 
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
@@ -40,6 +43,20 @@ def demuxer_for(data: bytes) -> str:
             "the bytes decide, not the file's name.",
         )
     return name
+
+
+def still_format(data: bytes) -> StillFormat | None:
+    """Which kind of still picture these bytes begin as; None for everything else."""
+    if data[:3] == b"\xff\xd8\xff":
+        return "jpeg"
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return "png"
+    return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+
+
+def is_still(data: bytes) -> bool:
+    """Whether `media.stills.decode_still` is the one to read these bytes."""
+    return still_format(data) is not None
 
 
 def _by_magic(data: bytes) -> str | None:

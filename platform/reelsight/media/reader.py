@@ -26,6 +26,8 @@ _GUESSED_FRAME_S = 0.04
 class FrameReader:
     """Decodes a source once, from its first frame on, whole or along a shortcut.
 
+    With `passing`, a whole pass leaves out the pictures that FFmpeg's NONREF does.
+
     Time stamps: t = 0 is the first frame's. A frame without a pts takes its packet's dts, else the
     previous time and one frame's duration. A stamp that runs backwards is lifted to its
     predecessor's, so the later frame is the one on display from then on. Frames that the decoder
@@ -40,10 +42,15 @@ class FrameReader:
     """
 
     def __init__(
-        self, source: Source, limits: MediaLimits, shortcut: Shortcut | None = None
+        self,
+        source: Source,
+        limits: MediaLimits,
+        shortcut: Shortcut | None = None,
+        passing: bool = False,
     ) -> None:
         self.first: int | None = shortcut.first if shortcut else None
         self._shortcut = shortcut
+        self._passing = passing
         self.end_s = 0.0
         self.stopped: str | None = None
         self.packets = 0
@@ -64,6 +71,8 @@ class FrameReader:
         if self._shortcut is not None:
             yield from self._along(self._shortcut)
             return
+        if self._passing:
+            self._source.stream.codec_context.skip_frame = "NONREF"
         packets = self._demux()
         for packet in packets:
             try:

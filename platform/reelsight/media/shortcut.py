@@ -1,36 +1,29 @@
 """Shortcuts: the same sampled frames from fewer decoded pictures.
 
-The packets of a whole clip tell, without decoding, which pictures are on display at the times asked
-for. Coded pictures that no other refers to are passed over unless they are asked for, and whatever
-lies before a picture at which the decoder can start afresh is dropped when nothing of it is asked
-for. What comes out is bit for bit what a pass over everything gives. Where the packets do not tell
-for certain there is no shortcut, and whoever follows one checks that it gave what it promised.
+The packets of a whole clip tell, without decoding, which pictures serve the times asked for. Coded
+pictures that no other refers to are passed over unless they are asked for, and whatever lies before
+a picture at which the decoder can start afresh is dropped when nothing of it is asked for. What
+comes out is bit for bit what a pass over everything gives. Where the packets do not tell for
+certain there is no shortcut, and whoever follows one checks that it gave what it promised.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from reelsight.media.container import Source
 from reelsight.media.limits import MediaLimits
-from reelsight.media.sampler import Sampling, on_display, target_count, target_times
-from reelsight.media.timeline import header_end, slack_s, tick
+from reelsight.media.packet_index import PacketIndex, read_index
+from reelsight.media.sampler import Sampling, chosen, target_count
+from reelsight.media.timeline import slack_s
 
-__all__ = ["Shortcut", "Step", "find_shortcut"]
-
-# Packets are held in memory beside the file they were read from.
-_MAX_BYTES = 256 << 20
-_H264_IDR = 5
-_HEVC_IRAP = range(16, 22)
-# In these a keyframe resets the decoder entirely.
-_KEY_RESETS = ("vp8", "vp9", "av1")
-_PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive.
+__all__ = ["Moment", "Shortcut", "Step", "find_shortcut", "shortcut_through"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +42,19 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """One time asked for and the picture that serves it.
+
+    Attributes:
+        asked_s: Seconds on the clip's clock.
+        pts: Ticks of the picture.
+    """
+
+    asked_s: float
+    pts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Shortcut:
     """A way through a clip.
 
@@ -56,13 +62,18 @@ class Shortcut:
         steps: In decoding order.
         first: Ticks of the first frame on display.
         end: Ticks at which the clip ends.
-        promised: pts in ticks of the frames that must come out for the times asked for, ascending.
+        moments: Every time asked for, ascending.
     """
 
     steps: tuple[Step, ...]
     first: int
     end: int
-    promised: tuple[int, ...]
+    moments: tuple[Moment, ...]
+
+    @property
+    def promised(self) -> tuple[int, ...]:
+        """Ticks of the frames that must come out, ascending."""
+        return tuple(sorted({moment.pts for moment in self.moments}))
 
 
 def find_shortcut(source: Source, sampling: Sampling, limits: MediaLimits) -> Shortcut | None:
@@ -75,71 +86,63 @@ def find_shortcut(source: Source, sampling: Sampling, limits: MediaLimits) -> Sh
         sampling: Which times are asked for.
         limits: Caps; what is over one is left to the whole way, which says so.
     """
-    if source.cut_short or source.container.size > _MAX_BYTES:
+    if sampling.policy == "scene":
         return None
-    packets = _listed(source, limits)
-    if packets is None or not _plain(packets, source):
+    index = read_index(source, limits)
+    if not isinstance(index, PacketIndex):
         return None
-    shown = sorted(p.pts for p in packets if p.pts is not None and not p.is_discard)
-    first, end = shown[0], header_end(source) or _end(packets, source)
-    unit = float(tick(source.stream))
-    end_s = (end - first) * unit
-    if not 0 < end_s <= limits.max_duration_s:
-        return None
-    if target_count(sampling, end_s) > limits.max_frames:
-        return None
-    seconds = (np.array(shown) - first) * unit
-    found = on_display(seconds, list(target_times(sampling, end_s)), slack_s(source.stream))
-    promised = tuple(shown[i] for i in sorted(set(found)))
-    return Shortcut(tuple(_steps(packets, set(promised), source)), first, end, promised)
+    return shortcut_through(index, sampling, limits, slack_s(source.stream))
 
 
-def _listed(source: Source, limits: MediaLimits) -> list[Packet[VideoStream]] | None:
-    packets: list[Packet[VideoStream]] = []
-    try:
-        for packet in source.packets():
-            if packet.size:
-                packets.append(packet)
-            if len(packets) > limits.max_packets:
-                return None
-    except FFmpegError:
+def shortcut_through(
+    index: PacketIndex, sampling: Sampling, limits: MediaLimits, slack_s: float
+) -> Shortcut | None:
+    """As `find_shortcut`, for packets that are read already.
+
+    Args:
+        index: The clip's packets.
+        sampling: Any policy; `scene` looks at pictures, so it has no shortcut.
+        limits: Caps.
+        slack_s: Seconds that a stamp may read late.
+    """
+    if sampling.policy == "scene" or not 0 < index.end_s <= limits.max_duration_s:
         return None
-    return packets
-
-
-def _plain(packets: list[Packet[VideoStream]], source: Source) -> bool:
-    """Whether every picture has a stamp of its own and the clip opens with a keyframe."""
-    if source.codec not in ("h264", "hevc", *_KEY_RESETS):
-        return False
-    if not packets or not packets[0].is_keyframe or any(p.is_corrupt for p in packets):
-        return False
-    stamps = [p.pts for p in packets]
-    if None in stamps or len(set(stamps)) < len(stamps):
-        return False
-    shown = [p.pts for p in packets if not p.is_discard]
-    opening = packets[0].pts
-    return (
-        bool(shown) and opening is not None and opening <= min(p for p in stamps if p is not None)
+    if sampling.policy == "count" or sampling.interval_s is not None:
+        asked = target_count(sampling, index.end_s)
+    else:
+        asked = int((index.keys & index.shown).sum())
+    if asked > limits.max_frames:
+        return None
+    order = index.display
+    found = chosen(
+        sampling,
+        index.seconds(index.stamps[order]),
+        _openings(index)[order],
+        (index.keys if sampling.accuracy == "exact" else index.referenced)[order],
+        index.end_s,
+        slack_s,
     )
+    moments = tuple(Moment(time, int(index.stamps[order[i]])) for time, i in found)
+    wanted = sorted({int(order[i]) for _, i in found})
+    return Shortcut(tuple(_steps(index, wanted)), index.first, index.end, moments)
 
 
-def _end(packets: list[Packet[VideoStream]], source: Source) -> int:
-    rate = source.stream.average_rate
-    step = round(1 / rate / tick(source.stream)) if rate else 0
-    return max((p.pts or 0) + (p.duration or step) for p in packets if not p.is_discard)
+def _openings(index: PacketIndex) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """The keyframes, bool [N], and the first picture on display, which opens the clip."""
+    openings = index.keys.copy()
+    openings[index.display[0]] = True
+    return openings
 
 
-def _steps(
-    packets: list[Packet[VideoStream]], promised: set[int], source: Source
-) -> Iterator[Step]:
-    """Walk in decoding order; jump to the last fresh start before the next promised picture."""
-    wanted = [i for i, packet in enumerate(packets) if packet.pts in promised]
-    starts = [i for i in _fresh_starts(packets, source) if _clean(packets, wanted, i)]
-    passing = _may_pass_over(source)
+def _steps(index: PacketIndex, wanted: list[int]) -> Iterator[Step]:
+    """Walk in decoding order; jump to the last fresh start before the next wanted picture."""
+    packets, passing = index.packets, index.passing
+    starts = _clean_starts(index, wanted)
     at = 0
     for goal in wanted:
-        start = max((s for s in starts if at < s <= goal), default=None)
-        if start is not None:
+        behind = bisect_right(starts, goal)
+        start = starts[behind - 1] if behind else 0
+        if start > at:
             yield Step(packets[start], restart=True, needed=not passing or start == goal)
             at = start + 1
         for i in range(at, goal + 1):
@@ -147,60 +150,13 @@ def _steps(
         at = max(at, goal + 1)
 
 
-def _clean(packets: list[Packet[VideoStream]], wanted: list[int], start: int) -> bool:
-    """Whether nothing promised follows a start in the file and precedes it on display."""
-    stamp = packets[start].pts or 0
-    return all((packets[i].pts or 0) >= stamp for i in wanted if i > start)
-
-
-def _fresh_starts(packets: list[Packet[VideoStream]], source: Source) -> list[int]:
-    """Indices of pictures from which on everything on display later can be decoded."""
-    keys = [i for i, packet in enumerate(packets) if packet.is_keyframe]
-    if source.codec in _KEY_RESETS:
-        return keys
-    return [i for i in keys if _resets(bytes(packets[i]), source)]
-
-
-def _resets(data: bytes, source: Source) -> bool:
-    """Whether an H.264 picture is an IDR, or an HEVC picture an IRAP: a keyframe flag says less."""
-    for header in _nal_headers(data, source):
-        if source.codec == "h264" and header & 0x1F == _H264_IDR:
-            return True
-        if source.codec == "hevc" and header >> 1 & 0x3F in _HEVC_IRAP:
-            return True
-    return False
-
-
-def _nal_headers(data: bytes, source: Source) -> Iterator[int]:
-    """First byte of each NAL unit of a length-prefixed or an Annex B packet."""
-    extra = source.stream.codec_context.extradata or b""
-    where = {"h264": 4, "hevc": 21}[source.codec]
-    if extra[:1] != b"\x01" or len(extra) <= where:
-        yield from (data[i + 3] for i in _start_codes(data) if i + 3 < len(data))
-        return
-    width, at = (extra[where] & 3) + 1, 0
-    while at + width < len(data):
-        size = int.from_bytes(data[at : at + width], "big")
-        yield data[at + width]
-        at += width + size
-
-
-def _start_codes(data: bytes) -> Iterator[int]:
-    at = data.find(b"\0\0\1")
-    while at >= 0:
-        yield at
-        at = data.find(b"\0\0\1", at + 3)
-
-
-def _may_pass_over(source: Source) -> bool:
-    """Whether FFmpeg's NONREF leaves out only what nothing else refers to.
-
-    True of H.264, whose NAL header says so of each picture, unless fields are coded apart. True of
-    HEVC only in a stream of one temporal layer: with several, pictures of higher layers may refer
-    to what their own layer calls unreferenced.
-    """
-    context = source.stream.codec_context
-    if source.codec == "h264":
-        return int(context.field_order) in _PROGRESSIVE
-    extra = context.extradata or b""
-    return source.codec == "hevc" and len(extra) > 21 and extra[0] == 1 and extra[21] >> 3 & 7 == 1
+def _clean_starts(index: PacketIndex, wanted: list[int]) -> list[int]:
+    """Fresh starts that nothing wanted follows in the file and precedes on display."""
+    # Sorted lists, because a hostile clip has half a million starts and thousands of wanted ones.
+    earliest = np.minimum.accumulate(index.stamps[wanted][::-1])[::-1].tolist()
+    stamps = index.stamps.tolist()
+    return [
+        start
+        for start in index.fresh_starts
+        if (after := bisect_right(wanted, start)) == len(wanted) or earliest[after] >= stamps[start]
+    ]

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
+from reelsight.media.isolation.decoder import Decoder, open_decoder
+from reelsight.media.isolation.policy import Isolation
 from reelsight.nouns.report import Report
 from reelsight.nouns.schema import reports_to_table
 from reelsight.plan import TaggingPlan
@@ -36,11 +39,25 @@ def decode_clips(
         batch: `clip_id`, `uri` and the columns of `carried`.
         plan: What to do to each clip.
         carried: Types of the manifest's further columns.
+
+    Raises:
+        RunError: This machine cannot decode any clip.
     """
+    decoder = _decoder(plan.isolation)
     for i in range(batch.num_rows):
         row = batch.slice(i, 1).combine_chunks()
         request = ClipRequest(row["clip_id"][0].as_py(), _text(row["uri"][0]))
-        yield loaded_row(load_clip(request, plan), _carry(row, carried))
+        yield loaded_row(load_clip(request, plan, decoder), _carry(row, carried))
+
+
+@lru_cache(maxsize=1)
+def _decoder(isolation: Isolation) -> Decoder:
+    """The decoder of this worker process, which runs one decode task at a time.
+
+    Ray tells a task's process neither when its last task is over nor when it is killed; so the
+    decoder stays for the next task, and ends with the process, however that ends.
+    """
+    return open_decoder(isolation)
 
 
 def report_clips(batch: pa.Table, plan: TaggingPlan) -> pa.Table:

@@ -5,10 +5,11 @@ import math
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 
 from reelsight.errors import ConfigError
-from reelsight.media.sampler import Sampling, on_display, target_count, target_times
+from reelsight.media.sampler import Sampling, chosen, on_display, target_count, target_times
 
 
 @pytest.mark.parametrize(
@@ -68,12 +69,17 @@ def test_times_ascend_lie_in_the_clip_and_are_as_many_as_counted() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"policy": "keyframe"},
+        {"policy": "uniform"},
         {"rate": 0},
         {"rate": -1.0},
         {"rate": math.nan},
         {"rate": math.inf},
         {"policy": "count", "count": 0},
+        {"accuracy": "rough"},
+        {"every_s": -1.0},
+        {"min_gap_s": 3.0, "max_gap_s": 3.0},
+        {"max_gap_s": math.inf},
+        {"threshold": 1.0},
     ],
 )
 def test_unusable_numbers_are_refused_with_their_value(fields: dict[str, Any]) -> None:
@@ -85,3 +91,80 @@ def test_its_name_tells_the_policy_and_its_number() -> None:
     assert str(Sampling()) == "rate:1"
     assert str(Sampling("rate", rate=0.5)) == "rate:0.5"
     assert str(Sampling("count", count=12)) == "count:12"
+
+
+NAMES = [
+    *("rate:1", "rate:0.5", "count:12", "keyframe", "keyframe:2", "keyframe+fill:0.5"),
+    *("scene:0.5-10:0.3", "scene:0-2.5:0.25", "rate:2@reference", "keyframe+fill:1@fast"),
+    "rate:1e-05",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_reads_back_as_what_it_names(name: str) -> None:
+    assert str(Sampling.parse(name)) == name
+
+
+def test_numbers_may_be_left_out_of_a_name() -> None:
+    assert Sampling.parse("rate") == Sampling()
+    assert Sampling.parse("scene") == Sampling("scene")
+    assert Sampling.parse("scene:1-4") == Sampling("scene", min_gap_s=1, max_gap_s=4)
+    assert Sampling.parse("keyframe@fast") == Sampling("keyframe", accuracy="fast")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "uniform", "rate:", "rate:x", "rate:-1", "rate:1-2", "count:2.5", "keyframe:1-2"),
+        *("scene:1", "scene:1-2-3", "rate:1@", "rate:1@rough", "rate:1 ", "rate:0", "scene:2-1"),
+    ],
+)
+def test_a_name_of_nothing_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError):
+        Sampling.parse(name)
+
+
+def serving(name: str, pts: list[float], keys: list[float], end_s: float) -> list[float]:
+    """pts of the picture that serves each time asked for; every other one is a reference."""
+    key = np.isin(pts, keys)
+    reference = np.arange(len(pts)) % 2 == 0
+    found = chosen(Sampling.parse(name), np.array(pts), key, reference, end_s, 0.0)
+    assert [time for time, _ in found] == sorted(time for time, _ in found)
+    return [pts[i] for _, i in found]
+
+
+def test_keyframes_all_or_on_time() -> None:
+    pts = [k / 10 for k in range(50)]
+    assert serving("keyframe", pts, [0, 0.3, 2.9], 5) == [0, 0.3, 2.9]
+    assert serving("keyframe:1", pts, [0, 0.3, 2.9], 5) == [0, 0.3, 0.3, 2.9, 2.9]
+
+
+def test_fill_takes_the_nearest_keyframe_within_half_an_interval() -> None:
+    pts = [k / 10 for k in range(50)]
+    # 1 s is nearer to 1.3 than to 0.6; 2 s has none near; 3 s is served early, 4 s exactly.
+    assert serving("keyframe+fill:1", pts, [0, 0.6, 1.3, 2.7, 4.0], 5) == [0, 1.3, 2.0, 2.7, 4.0]
+
+
+def test_fill_takes_a_keyframe_on_display_however_long_ago_it_came() -> None:
+    assert serving("keyframe+fill:1", [0, 0.2, 3.0], [0, 0.2], 4) == [0, 0.2, 0.2, 3.0]
+
+
+def test_reference_takes_the_last_reference_picture() -> None:
+    pts = [0, 0.9, 1.4, 1.9, 2.1]
+    assert serving("rate:1", pts, [0], 3) == [0, 0.9, 1.9]
+    assert serving("rate:1@reference", pts, [0], 3) == [0, 0, 1.4]
+
+
+def test_fill_never_runs_backwards_and_keeps_its_bound() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        pts = np.cumsum(rng.uniform(0.01, 0.4, 80)) - 0.01
+        pts[0] = 0
+        keys = pts[rng.random(80) < 0.1]
+        rate, end_s = float(rng.uniform(0.3, 5)), float(pts[-1] + 0.1)
+        key = np.isin(pts, [0, *keys])
+        found = chosen(Sampling("keyframe+fill", rate=rate), pts, key, key, end_s, 0.0)
+        served = pts[[i for _, i in found]]
+        assert (np.diff(served) >= 0).all()
+        errors = np.abs(served - [time for time, _ in found])
+        assert errors.max() <= max(0.5 / rate, np.diff(pts, append=end_s).max()) + 1e-9

@@ -1,0 +1,1 @@
+"""What decode backends get right: `python -m benchmarks.decode.truth`."""

@@ -1,0 +1,80 @@
+"""The child: takes a clip's bytes, decodes, answers, and waits for the next.
+
+Whatever happens to it happens to one clip. It knows one socket and runs one decoder; who asks, and
+for which file, it is not told.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+
+from reelsight.errors import ReelsightError
+from reelsight.media.isolation.confinement import start_clock
+from reelsight.media.isolation.wire import (
+    ANSWER_BYTES,
+    Job,
+    answer_error,
+    answer_frames,
+    answer_memory,
+)
+from reelsight.media.limits import MediaLimits
+from reelsight.media.sampler import Sampling
+from reelsight.nouns.clip import Clip
+from reelsight.nouns.engine_spec import Geometry
+from reelsight.nouns.frames import Frames
+
+__all__ = ["DecodeFunction", "serve"]
+
+DecodeFunction = Callable[[str, str, bytes, Sampling, Geometry, MediaLimits], tuple[Clip, Frames]]
+
+_NO_MEMORY = os.strerror(errno.ENOMEM)
+
+
+def serve(channel: socket.socket, decode: DecodeFunction, timeout_s: float) -> None:
+    """Answer jobs until the pool closes its end.
+
+    Args:
+        channel: Datagrams: a job with the descriptors of the clip's bytes and of the shared memory,
+            then its answer.
+        decode: The decoder.
+        timeout_s: CPU seconds for one clip.
+    """
+    while True:
+        payload, received, _, _ = socket.recv_fds(channel, ANSWER_BYTES, 2)
+        if not payload:
+            return
+        source, shared = received
+        try:
+            start_clock(timeout_s)
+            channel.send(_answer(Job.unpack(payload), source, shared, decode))
+        finally:
+            os.close(source)
+            os.close(shared)
+
+
+def _answer(job: Job, source: int, shared: int, decode: DecodeFunction) -> bytes:
+    try:
+        with open(source, "rb", buffering=0, closefd=False) as file:
+            file.seek(0)
+            data = file.read()
+        clip, frames = decode("clip", "", data, job.sampling, job.geometry, job.limits)
+        if frames.stopped is not None and _NO_MEMORY in frames.stopped:
+            # The clip did not break off: we did.
+            return answer_memory(MemoryError(frames.stopped))
+        return answer_frames(clip, frames, shared, job.room)
+    except Exception as error:  # Boundary: every outcome of a clip is an answer to its pool.
+        return answer_memory(error) if _ran_out(error) else answer_error(error)
+
+
+def _ran_out(error: BaseException | None) -> bool:
+    """Whether an allocation that failed is at the root; FFmpeg's come as errors of ours."""
+    while error is not None:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        if isinstance(error, ReelsightError) and _NO_MEMORY in error.message:
+            return True
+        error = error.__cause__
+    return False
