@@ -14,7 +14,7 @@ import av
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["SHAPES", "ClipShape", "describe", "make_clips", "write_manifest"]
+__all__ = ["SHAPES", "ClipShape", "describe", "encode_clip", "make_clips", "write_manifest"]
 
 # ffmpeg's numbers of BT.601 and of limited range: named in the stream, so that every decoder turns
 # the same YUV into the same RGB.
@@ -74,13 +74,27 @@ def make_clips(footage: Path, directory: Path) -> list[Path]:
     for half in range(2):
         for i, shape in enumerate(SHAPES):
             name = f"{half}{i:02d}-{shape.width}x{shape.height}-{shape.seconds}s-gop{shape.gop_s}s"
-            path = directory / f"{name}.mp4"
-            if not path.exists():
-                draft = path.with_suffix(".draft.mp4")
-                _encode(footage / shape.footage, shape, draft, skip=75 * half)
-                draft.rename(path)
-            paths.append(path)
+            paths.append(encode_clip(footage, shape, directory / f"{name}.mp4", skip=75 * half))
     return paths
+
+
+def encode_clip(footage: Path, shape: ClipShape, path: Path, *, skip: int) -> Path:
+    """Write one clip, or keep the one that is there.
+
+    Args:
+        footage: Directory that holds the source videos.
+        shape: What it is like.
+        path: Where it goes.
+        skip: Pictures of the source that are passed over first.
+
+    Returns:
+        `path`.
+    """
+    if not path.exists():
+        draft = path.with_suffix(".draft.mp4")
+        _encode(footage / shape.footage, shape, draft, skip=skip)
+        draft.rename(path)
+    return path
 
 
 def write_manifest(paths: list[Path], manifest: Path, *, times: int = 1) -> None:

@@ -13,7 +13,7 @@ from functools import cached_property
 import reelsight
 from reelsight.engine.recipe import EngineRecipe
 from reelsight.labels import BankShelf, choose_bank
-from reelsight.media.isolation.policy import Isolation
+from reelsight.media.decoder import Decoding
 from reelsight.media.limits import MediaLimits
 from reelsight.media.sampler import Sampling
 from reelsight.nouns.engine_spec import EngineSpec
@@ -33,15 +33,15 @@ class TaggingPlan:
         limits: What a clip may be.
         spec: The engine that embeds the frames.
         bank: The labels they are scored against; must belong to the engine's model.
-        isolation: What a process that decodes may use. It decides no Report of a clip that decodes,
-            so it is no part of the digest.
+        decoding: Who decodes. Backends differ by a few levels of grey, so the one that is asked for
+            is part of the digest; what its process may use decides no Report, and is not.
     """
 
     sampling: Sampling
     limits: MediaLimits
     spec: EngineSpec
     bank: LabelBank
-    isolation: Isolation = field(default_factory=Isolation)
+    decoding: Decoding = field(default_factory=Decoding)
 
     def __post_init__(self) -> None:
         self.bank.require_model(self.spec.model, self.spec.model_hash)
@@ -66,8 +66,10 @@ class TaggingPlan:
 
     @property
     def digest(self) -> str:
-        """First 12 hex digits of the sha256 over the provenance and the limits."""
-        text = json.dumps([asdict(self.provenance), asdict(self.limits)], sort_keys=True)
+        """First 12 hex digits of the sha256 over the provenance, the limits and the backend."""
+        decided = [asdict(self.provenance), asdict(self.limits)]
+        backend = [self.decoding.backend, self.decoding.trusted]
+        text = json.dumps([*decided, *backend], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -79,4 +81,4 @@ def plan_for(recipe: EngineRecipe, settings: Settings) -> TaggingPlan:
     """
     bank = choose_bank(settings.bank, BankShelf(settings.banks_dir), recipe)
     media = settings.media
-    return TaggingPlan(media.sampling, media.limits, recipe.spec, bank, media.isolation)
+    return TaggingPlan(media.sampling, media.limits, recipe.spec, bank, media.decoding)

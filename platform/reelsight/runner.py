@@ -11,7 +11,7 @@ import numpy as np
 
 from reelsight.engine.host import EngineHost
 from reelsight.errors import EngineError, EngineInputError
-from reelsight.media.isolation.decoder import open_decoder
+from reelsight.media.decoder import open_decoder
 from reelsight.nouns.report import Failure, Report
 from reelsight.plan import TaggingPlan
 from reelsight.steps import ClipRequest, load_clip, report_clip, timeline_of
@@ -32,7 +32,7 @@ class SequentialRunner:
             raise EngineError(f"the plan wants engine {plan.spec.hash}, got {host.spec.hash}")
         self._plan = plan
         self._host = host
-        self._decoder = open_decoder(plan.isolation)
+        self._decoder = open_decoder(plan.decoding, plan.sampling)
 
     def close(self) -> None:
         """Close the decoder; idempotent."""

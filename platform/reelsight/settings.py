@@ -22,6 +22,8 @@ from pydantic_settings import (
 )
 
 from reelsight.errors import ConfigError
+from reelsight.media.backends.negotiate import BackendName
+from reelsight.media.decoder import Decoding
 from reelsight.media.isolation.policy import Isolation
 from reelsight.media.limits import MediaLimits
 from reelsight.media.sampler import Sampling
@@ -40,13 +42,24 @@ class MediaSettings(_Strict):
         sampling: `policy` rate, count, keyframe, keyframe+fill or scene, with the numbers that it
             reads, and `accuracy` exact, reference or fast; see Sampling.
         limits: Caps checked before any pixel is decoded; see MediaLimits.
-        isolation: The process that decodes: whether there is one, what it may use, and how often a
-            clip is tried in it; see Isolation.
+        backend: `pyav`; `decord` or `nvdec`, which are refused with the reason where they cannot be
+            used; or `auto` for nvdec where sources are trusted and it runs, and PyAV elsewhere.
+        trusted: Whether every clip comes from a source that is trusted. Only then do backends other
+            than PyAV decode: they know no caps, and what crashes them ends their process.
+        isolation: The process in which PyAV decodes: whether there is one, what it may use, and how
+            often a clip is tried in it; see Isolation.
     """
 
     sampling: Sampling = Sampling()
     limits: MediaLimits = MediaLimits()
+    backend: BackendName = "auto"
+    trusted: bool = False
     isolation: Isolation = Isolation()
+
+    @property
+    def decoding(self) -> Decoding:
+        """Who decodes."""
+        return Decoding(self.backend, self.trusted, self.isolation)
 
 
 class EngineSettings(_Strict):
@@ -101,12 +114,15 @@ class RaySettings(_Strict):
         address: Cluster to join; None joins the one of RAY_ADDRESS, or starts a local one.
         decode_tasks: Decode tasks at a time; None takes the cores of the machine, or of the cluster
             that is joined.
+        decode_gpus: GPUs, or the share of one, that a decode task reserves; without it a task sees
+            none, and media.backend nvdec needs one.
         engine_actors: Engines; None takes one for every four of those cores, at least two.
         clips_per_block: Largest number of clips in a block of work.
     """
 
     address: str | None = None
     decode_tasks: int | None = Field(default=None, ge=1)
+    decode_gpus: float = Field(default=0.0, ge=0.0)
     engine_actors: int | None = Field(default=None, ge=1)
     clips_per_block: int = Field(default=32, ge=1)
 

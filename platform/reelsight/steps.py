@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from reelsight.errors import FetchError, RunError
+from reelsight.media.decoder import Decoder
 from reelsight.media.fetch import fetch
-from reelsight.media.isolation.decoder import Decoder
 from reelsight.nouns.clip import Clip
 from reelsight.nouns.frames import Frames
 from reelsight.nouns.report import Failure, Report, Sampled
@@ -59,7 +59,7 @@ def load_clip(request: ClipRequest, plan: TaggingPlan, decoder: Decoder) -> Load
     Args:
         request: The clip.
         plan: What to do to it.
-        decoder: What decodes; of `plan.isolation`.
+        decoder: What decodes; of `plan.decoding`.
 
     Raises:
         RunError: This machine cannot decode any clip.

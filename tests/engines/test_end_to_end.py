@@ -40,10 +40,10 @@ from reelsight.cli.engine_frames import JudgingFrames, collect_frames
 from reelsight.engine.protocol import Engine
 from reelsight.errors import EngineError, ModelError, PackageError
 from reelsight.labels import BANK_SUFFIX, load_bank
-from reelsight.media.limits import MediaLimits
 from reelsight.nouns.label_bank import Label, LabelBank
 from reelsight.nouns.model import Model
 from reelsight.samples import compose
+from reelsight.settings import MediaSettings
 from training.mini.scoring import average_precision
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'reelsight[export]'")
@@ -106,7 +106,7 @@ def case(request: pytest.FixtureRequest, case_of: Callable[[str], Case]) -> Case
 def build_case(name: str, scratch: Path) -> Case:
     model = model_named(name, scratch)
     reference = OrtCpuEngine(model, buckets=BUCKETS, threads=THREADS)
-    judging = collect_frames(None, model.geometry, MediaLimits(), count=256, seed=7)
+    judging = collect_frames(None, model.geometry, MediaSettings(), count=256, seed=7)
     assert judging.calibration is not None
     seen, unseen = (FrameSet(judging.calibration.frames[at::8]) for at in (0, 4))
     return Case(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,14 +43,15 @@ def command(
     json_: options.JsonOption = False,
 ) -> None:
     """Decode a clip's sampled frames; says their times and how far off they are."""
-    from reelsight.media.decode import decode
+    from reelsight.media.decoder import open_decoder
     from reelsight.media.fetch import fetch
     from reelsight.nouns.engine_spec import Geometry
 
     media = options.load(config, set_).media
     sampling = _sampling(media.sampling, policy, accuracy)
     data = fetch(path, media.limits)
-    clip, frames = decode(path, path, data, sampling, Geometry(size), media.limits)
+    with closing(open_decoder(media.decoding, sampling)) as decoder:
+        clip, frames = decoder.decode(path, path, data, sampling, Geometry(size), media.limits)
     if sheet is not None:
         _draw(sheet, clip, frames, columns)
     if json_:

@@ -8,6 +8,7 @@ frame set, whose clips are not known, the first half calibrates and the second h
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from reelsight.errors import ConfigError, FetchError, MediaError
-from reelsight.media.limits import MediaLimits
 from reelsight.nouns.engine_spec import Geometry
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from engines.precision.frameset import FrameSet
     from engines.precision.plan import PrecisionPlan
     from reelsight.nouns.model import Model
-    from reelsight.settings import Settings
+    from reelsight.settings import MediaSettings, Settings
 
 __all__ = ["JudgingFrames", "collect_frames", "frames_for", "needs_ranges", "ranges_of"]
 
@@ -44,7 +44,7 @@ class JudgingFrames:
 
 
 def collect_frames(
-    source: Path | None, geometry: Geometry, limits: MediaLimits, *, count: int, seed: int
+    source: Path | None, geometry: Geometry, media: MediaSettings, *, count: int, seed: int
 ) -> JudgingFrames:
     """Frames for an engine.
 
@@ -52,7 +52,7 @@ def collect_frames(
         source: A directory of clips, a manifest (.parquet), a frame set (.safetensors), or None for
             scenes of the sample generator.
         geometry: What the engine takes.
-        limits: What a clip may be.
+        media: How clips are read; the sampling is this function's own.
         count: Clean frames to collect at least, for both sets together, where the clips have as
             many; as many degraded ones join them. A frame set is taken as it is.
         seed: Of the degradations and the scenes.
@@ -71,7 +71,7 @@ def collect_frames(
     if source is None:
         groups, words = list(_scenes(geometry, count, seed)), "scenes of the sample generator"
     else:
-        groups = list(_clips(_uris(source), geometry, limits, count))
+        groups = list(_clips(_uris(source), geometry, media, count))
         words = f"frames of {len(groups)} clips of {source.name}"
     # The gate's first: it is what every plan needs.
     halves: tuple[list[npt.NDArray[np.uint8]], ...] = ([], [])
@@ -107,8 +107,7 @@ def frames_for(settings: Settings, model: Model, source: Path | None, count: int
             code="config.frames",
             hint="Name clips like those that will be tagged: --frames DIRECTORY or MANIFEST.",
         )
-    limits = settings.media.limits
-    return collect_frames(source, model.geometry, limits, count=count, seed=_SEED)
+    return collect_frames(source, model.geometry, settings.media, count=count, seed=_SEED)
 
 
 def needs_ranges(plan: PrecisionPlan, builder: Backend) -> bool:
@@ -180,26 +179,29 @@ def _uris(source: Path) -> list[tuple[str, str]]:
 
 
 def _clips(
-    uris: list[tuple[str, str]], geometry: Geometry, limits: MediaLimits, count: int
+    uris: list[tuple[str, str]], geometry: Geometry, media: MediaSettings, count: int
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """Frames clip by clip until there are enough, from clips spread over the list first.
 
     Clips that fail are passed over.
     """
-    from reelsight.media.decode import decode
+    from reelsight.media.decoder import open_decoder
     from reelsight.media.fetch import fetch
     from reelsight.media.sampler import Sampling
 
     clips = max(2, -(-count // _PER_CLIP))
     sampling = Sampling("count", count=max(_PER_CLIP, -(-count // max(1, len(uris)))))
     left, step = count, max(1, len(uris) // clips)
-    for clip_id, uri in [uri for start in range(step) for uri in uris[start::step]]:
-        if left <= 0:
-            return
-        try:
-            _, frames = decode(clip_id, uri, fetch(uri, limits), sampling, geometry, limits)
-        except (FetchError, MediaError):
-            continue
-        if len(frames.pixels):
-            yield frames.pixels
-        left -= len(frames.pixels)
+    limits = media.limits
+    with closing(open_decoder(media.decoding, sampling)) as decoder:
+        for clip_id, uri in [uri for start in range(step) for uri in uris[start::step]]:
+            if left <= 0:
+                return
+            try:
+                data = fetch(uri, limits)
+                _, frames = decoder.decode(clip_id, uri, data, sampling, geometry, limits)
+            except (FetchError, MediaError):
+                continue
+            if len(frames.pixels):
+                yield frames.pixels
+            left -= len(frames.pixels)

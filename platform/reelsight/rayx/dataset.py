@@ -70,6 +70,7 @@ def _pipeline(
             batch_size=None,
             compute=TaskPoolStrategy(min(widths.decoders, blocks)),
             num_cpus=_DECODE_CPUS,
+            num_gpus=settings.ray.decode_gpus,
             max_retries=_TRIES,
         )
         .map_batches(

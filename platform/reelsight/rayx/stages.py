@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from reelsight.media.isolation.decoder import Decoder, open_decoder
-from reelsight.media.isolation.policy import Isolation
+from reelsight.media.decoder import Decoder, Decoding, open_decoder
+from reelsight.media.sampler import Sampling
 from reelsight.nouns.report import Report
 from reelsight.nouns.schema import reports_to_table
 from reelsight.plan import TaggingPlan
@@ -42,8 +42,9 @@ def decode_clips(
 
     Raises:
         RunError: This machine cannot decode any clip.
+        ConfigError: Nor with the backend that the settings name.
     """
-    decoder = _decoder(plan.isolation)
+    decoder = _decoder(plan.decoding, plan.sampling)
     for i in range(batch.num_rows):
         row = batch.slice(i, 1).combine_chunks()
         request = ClipRequest(row["clip_id"][0].as_py(), _text(row["uri"][0]))
@@ -51,13 +52,13 @@ def decode_clips(
 
 
 @lru_cache(maxsize=1)
-def _decoder(isolation: Isolation) -> Decoder:
+def _decoder(decoding: Decoding, sampling: Sampling) -> Decoder:
     """The decoder of this worker process, which runs one decode task at a time.
 
     Ray tells a task's process neither when its last task is over nor when it is killed; so the
     decoder stays for the next task, and ends with the process, however that ends.
     """
-    return open_decoder(isolation)
+    return open_decoder(decoding, sampling)
 
 
 def report_clips(batch: pa.Table, plan: TaggingPlan) -> pa.Table:

@@ -94,7 +94,14 @@ _FORMATS = (
     ),
     _Format("libx264", "mp4", (480, 480), 30, _X264),
     _Format("libx264", "mp4", (640, 360), 24, _X264, turned=True),
-    _Format("libsvtav1", "mp4", (480, 270), 24, (("preset", "12"), ("crf", "32"))),
+    # SVT-AV1 4.1 was seen to wait for itself for ever; fewer threads have less to wait for.
+    _Format(
+        "libsvtav1",
+        "mp4",
+        (480, 270),
+        24,
+        (("preset", "12"), ("crf", "32"), ("svtav1-params", "lp=1")),
+    ),
     _Format("libx264", "mp4", (854, 480), 25, _X264),
     _Format(
         "libvpx-vp9",

@@ -14,15 +14,14 @@ from engines.precision.plan import plan_named
 from engines.runtimes.ort_backend import OrtBackend
 from reelsight.cli.engine_frames import JudgingFrames, collect_frames, ranges_of
 from reelsight.errors import ConfigError, MediaError
-from reelsight.media.limits import MediaLimits
 from reelsight.nouns.engine_spec import Geometry
-from reelsight.settings import Settings
+from reelsight.settings import MediaSettings, Settings
 
 GEOMETRY = Geometry(16)
 
 
 def collect(source: Path, count: int) -> JudgingFrames:
-    return collect_frames(source, GEOMETRY, MediaLimits(), count=count, seed=1)
+    return collect_frames(source, GEOMETRY, MediaSettings(), count=count, seed=1)
 
 
 @pytest.fixture
@@ -43,7 +42,8 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             pixels[..., 0], pixels[..., 1] = divmod(place, 256)
             return None, SimpleNamespace(pixels=pixels)
 
-        monkeypatch.setattr("reelsight.media.decode.decode", decode)
+        decoder = SimpleNamespace(decode=decode, close=lambda: None)
+        monkeypatch.setattr("reelsight.media.decoder.open_decoder", lambda *_: decoder)
         monkeypatch.setattr("reelsight.media.fetch.fetch", lambda *_: b"")
         return tmp_path
 

@@ -18,7 +18,7 @@ from tests.reelsight.media.made_stills import encoded, exif_of, numbered_image
 _X264 = (("preset", "fast"), ("bf", "2"), ("g", "12"))
 _X265 = (("preset", "ultrafast"), ("x265-params", "log-level=none:keyint=12"))
 _VPX = (("deadline", "realtime"), ("cpu-used", "8"), ("g", "12"))
-_AV1 = (("preset", "12"), ("g", "12"))
+_AV1 = (("preset", "12"), ("g", "12"), ("svtav1-params", "lp=1"))
 _FIRST = (("movflags", "faststart"),)
 _FRAGMENTS = (("movflags", "frag_keyframe+empty_moov"),)
 

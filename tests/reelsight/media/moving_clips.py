@@ -45,7 +45,7 @@ MOVING: dict[str, dict[str, Any]] = {
         "options": {"deadline": "realtime", "cpu-used": "8", "g": "20"},
         "container": "webm",
     },
-    "av1": {"codec": "libsvtav1", "options": {"preset": "12", "g": "20"}},
+    "av1": {"codec": "libsvtav1", "options": {"preset": "12", "g": "20", "svtav1-params": "lp=1"}},
     "mpeg4": {"codec": "mpeg4", "options": {"bf": "2", "g": "20"}},
 }
 

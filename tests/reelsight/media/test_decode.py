@@ -57,7 +57,11 @@ CLIPS: dict[str, dict[str, Any]] = {
     },
     "VP8": {"stamps": even(60, 40), "codec": "libvpx", "options": VPX, "container": "webm"},
     "VP9": {"stamps": even(60, 40), "codec": "libvpx-vp9", "options": VPX, "container": "webm"},
-    "AV1": {"stamps": even(60, 40), "codec": "libsvtav1", "options": (("preset", "10"),)},
+    "AV1": {
+        "stamps": even(60, 40),
+        "codec": "libsvtav1",
+        "options": (("preset", "10"), ("svtav1-params", "lp=1")),
+    },
     "MPEG-4": {"stamps": even(60, 40), "codec": "mpeg4", "options": (("bf", "2"),)},
     "sound after the picture": {"stamps": even(60, 40), "audio_s": 5.0},
     "one frame": {"stamps": (0,)},

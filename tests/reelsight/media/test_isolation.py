@@ -17,7 +17,7 @@ import pytest
 
 from reelsight.errors import ConfigError, MediaError, ReelsightError, RunError
 from reelsight.media.decode import decode
-from reelsight.media.isolation.decoder import InProcess, open_decoder
+from reelsight.media.decoder import Decoding, InProcess, open_decoder
 from reelsight.media.isolation.policy import Isolation
 from reelsight.media.isolation.pool import DecodePool
 from reelsight.media.limits import MediaLimits
@@ -284,7 +284,7 @@ def test_nothing_outlives_a_killed_owner() -> None:
 
 
 def test_without_isolation_it_decodes_here(clip: bytes) -> None:
-    decoder = open_decoder(Isolation(enabled=False))
+    decoder = open_decoder(Decoding(isolation=Isolation(enabled=False)), Sampling())
     assert isinstance(decoder, InProcess)
     tried: list[int] = []
     _, frames = decoder.decode("c", "u", clip, Sampling(), GEOMETRY, MediaLimits(), tried.append)

@@ -16,6 +16,7 @@ import pytest
 import ray
 
 from reelsight.engine import EngineHost, EngineRecipe
+from reelsight.media.decoder import Decoding
 from reelsight.plan import TaggingPlan
 from reelsight.rayx.cluster import Widths
 from reelsight.rayx.dataset import tag_dataset
@@ -45,7 +46,8 @@ Outcome = dict[str, tuple[str, str | None, int | None]]
 
 @pytest.fixture
 def plan(fake_plan: TaggingPlan) -> TaggingPlan:
-    return replace(fake_plan, isolation=Misbehaving(timeout_s=5.0, memory_mb=1024))
+    isolation = Misbehaving(timeout_s=5.0, memory_mb=1024)
+    return replace(fake_plan, decoding=Decoding(isolation=isolation))
 
 
 @pytest.fixture

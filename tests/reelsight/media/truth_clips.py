@@ -52,7 +52,7 @@ X265_OPEN = (
     ),
 )
 VP9 = (("deadline", "realtime"), ("cpu-used", "8"), ("crf", "10"), ("b", "0"))
-SVT = (("preset", "10"), ("crf", "15"))
+SVT = (("preset", "10"), ("crf", "15"), ("svtav1-params", "lp=1"))
 MPEG4 = (("qmin", "1"), ("qmax", "2"), ("bf", "2"))
 UNEVEN = (0, 10, 500, 510, 1300, 1700, 1750, 2000, 2040, 2400, 2440)
 

@@ -9,17 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from reelsight.errors import ConfigError, MediaError
+from reelsight.errors import ConfigError
 from reelsight.media.backends.decord_cpu import DecordBackend
 from reelsight.media.backends.nvdec import NvdecBackend
 from reelsight.media.backends.pyav import PyAVBackend
-from reelsight.media.backends.seam import Capabilities, DecodeBackend
+from reelsight.media.backends.seam import DecodeBackend
 from reelsight.media.backends.self_test import self_test
-from reelsight.media.limits import MediaLimits
 from reelsight.media.sampler import Sampling
-from reelsight.nouns.clip import Clip
-from reelsight.nouns.engine_spec import Geometry
-from reelsight.nouns.frames import Frames
 
 __all__ = ["BackendName", "Choice", "negotiate"]
 
@@ -36,11 +32,13 @@ class Choice:
     Attributes:
         backend: Ready to decode; the caller closes it.
         reason: Why it was taken.
+        named: Whether it was asked for by name, and not found to be the best.
         rejected: Name and reason of each that was considered and not taken.
     """
 
     backend: DecodeBackend
     reason: str
+    named: bool = False
     rejected: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
@@ -57,8 +55,7 @@ def negotiate(
     """Choose a backend.
 
     Args:
-        wanted: A backend by name, or `auto` for the best that runs here; whatever `auto` takes,
-            a clip beyond it goes to PyAV.
+        wanted: A backend by name, or `auto` for the best that runs here.
         sampling: What will be asked of it.
         trusted: Whether every clip comes from a trusted source.
         offered: The backends there are; all of ours when None.
@@ -84,7 +81,7 @@ def negotiate(
             code="config.decode_backend",
             hint="Set media.backend to auto, or to pyav, which always runs.",
         )
-    return Choice(backend, "it was asked for")
+    return Choice(backend, "it was asked for", named=True)
 
 
 def _best(known: dict[str, DecodeBackend], sampling: Sampling, trusted: bool) -> Choice:
@@ -92,11 +89,8 @@ def _best(known: dict[str, DecodeBackend], sampling: Sampling, trusted: bool) ->
     for name in (name for name in _AUTO if name in known):
         objection = _objection(known[name], sampling, trusted)
         if objection is None:
-            backend = known[name]
-            if name != "pyav":
-                backend = _OrPyAV(backend, known["pyav"])
             reason = "it is the best that runs here" if rejected else "nothing is better"
-            return Choice(backend, reason, tuple(rejected))
+            return Choice(known[name], reason, rejected=tuple(rejected))
         rejected.append((name, objection))
     raise ConfigError(
         f"no decode backend can be used: {'; '.join(f'{n}: {why}' for n, why in rejected)}",
@@ -117,39 +111,3 @@ def _objection(backend: DecodeBackend, sampling: Sampling, trusted: bool) -> str
         return unusable
     failure = self_test(backend).failure
     return None if failure is None else f"it failed the self-test {failure}"
-
-
-class _OrPyAV:
-    """A backend that hands on to PyAV each clip that is beyond it."""
-
-    def __init__(self, first: DecodeBackend, pyav: DecodeBackend) -> None:
-        self._first = first
-        self._pyav = pyav
-        self.name = first.name
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._first.capabilities
-
-    def unusable(self) -> str | None:
-        return self._first.unusable()
-
-    def decode(
-        self,
-        clip_id: str,
-        uri: str,
-        data: bytes,
-        sampling: Sampling,
-        geometry: Geometry,
-        limits: MediaLimits,
-    ) -> tuple[Clip, Frames]:
-        arguments = (clip_id, uri, data, sampling, geometry, limits)
-        try:
-            return self._first.decode(*arguments)
-        except MediaError as error:
-            if error.code != "media.backend_unsuited":
-                raise
-            return self._pyav.decode(*arguments)
-
-    def close(self) -> None:
-        self._first.close()
