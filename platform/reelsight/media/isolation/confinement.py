@@ -16,7 +16,14 @@ from pathlib import Path
 
 from reelsight.media.isolation.syscalls import refuse_syscalls
 
-__all__ = ["confine", "leave_network", "resident_bytes", "start_clock"]
+__all__ = [
+    "confine",
+    "leave_network",
+    "mapped_bytes",
+    "resident_bytes",
+    "space_taken",
+    "start_clock",
+]
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_NO_NEW_PRIVS = 1, 15, 38
 _NEW_USER, _NEW_IPC, _NEW_NET = 0x10000000, 0x08000000, 0x40000000
@@ -55,7 +62,7 @@ def confine(parent: int, memory_mb: int) -> None:
     faulthandler.enable()
     os.environ.clear()
     os.umask(0o777)
-    space = _pages("/proc/self/statm", 0) + (memory_mb << 20)
+    space = mapped_bytes() + (memory_mb << 20)
     for kind, limit in (
         (resource.RLIMIT_AS, space),
         (resource.RLIMIT_CORE, 0),
@@ -82,6 +89,25 @@ def start_clock(timeout_s: float) -> None:
     resource.setrlimit(
         resource.RLIMIT_CPU, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard)
     )
+
+
+def mapped_bytes() -> int:
+    """Address space of this process, bytes."""
+    return _pages("/proc/self/statm", 0)
+
+
+def space_taken(idle: int) -> float:
+    """How much of what `confine` left to this process it has had at once, as a share.
+
+    Args:
+        idle: What was mapped then, bytes.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return 0.0
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    peak = next(line for line in status.splitlines() if line.startswith("VmPeak:"))
+    return (int(peak.split()[1]) * 1024 - idle) / (limit - idle)
 
 
 def resident_bytes(pid: int) -> int:

@@ -11,8 +11,8 @@ import os
 import socket
 from collections.abc import Callable
 
-from reelsight.errors import ReelsightError
-from reelsight.media.isolation.confinement import start_clock
+from reelsight.errors import MediaError, ReelsightError
+from reelsight.media.isolation.confinement import mapped_bytes, space_taken, start_clock
 from reelsight.media.isolation.wire import (
     ANSWER_BYTES,
     Job,
@@ -31,6 +31,10 @@ __all__ = ["DecodeFunction", "serve"]
 DecodeFunction = Callable[[str, str, bytes, Sampling, Geometry, MediaLimits], tuple[Clip, Frames]]
 
 _NO_MEMORY = os.strerror(errno.ENOMEM)
+# FFmpeg says of a picture for which it got no memory that it is damaged. A process that has had
+# this share of what it may have is not believed when it says so: its clip is tried in a fresh one.
+_SQUEEZED = 0.75
+_DAMAGE = frozenset({"media.damaged", "media.undecodable"})
 
 
 def serve(channel: socket.socket, decode: DecodeFunction, timeout_s: float) -> None:
@@ -42,6 +46,7 @@ def serve(channel: socket.socket, decode: DecodeFunction, timeout_s: float) -> N
         decode: The decoder.
         timeout_s: CPU seconds for one clip.
     """
+    idle = mapped_bytes()
     while True:
         payload, received, _, _ = socket.recv_fds(channel, ANSWER_BYTES, 2)
         if not payload:
@@ -49,28 +54,32 @@ def serve(channel: socket.socket, decode: DecodeFunction, timeout_s: float) -> N
         source, shared = received
         try:
             start_clock(timeout_s)
-            channel.send(_answer(Job.unpack(payload), source, shared, decode))
+            channel.send(_answer(Job.unpack(payload), source, shared, decode, idle))
         finally:
             os.close(source)
             os.close(shared)
 
 
-def _answer(job: Job, source: int, shared: int, decode: DecodeFunction) -> bytes:
+def _answer(job: Job, source: int, shared: int, decode: DecodeFunction, idle: int) -> bytes:
     try:
         with open(source, "rb", buffering=0, closefd=False) as file:
             file.seek(0)
             data = file.read()
         clip, frames = decode("clip", "", data, job.sampling, job.geometry, job.limits)
-        if frames.stopped is not None and _NO_MEMORY in frames.stopped:
+        if frames.stopped is not None and (
+            _NO_MEMORY in frames.stopped or space_taken(idle) > _SQUEEZED
+        ):
             # The clip did not break off: we did.
             return answer_memory(MemoryError(frames.stopped))
         return answer_frames(clip, frames, shared, job.room)
     except Exception as error:  # Boundary: every outcome of a clip is an answer to its pool.
-        return answer_memory(error) if _ran_out(error) else answer_error(error)
+        return answer_memory(error) if _ran_out(error, idle) else answer_error(error)
 
 
-def _ran_out(error: BaseException | None) -> bool:
-    """Whether an allocation that failed is at the root; FFmpeg's come as errors of ours."""
+def _ran_out(error: BaseException | None, idle: int) -> bool:
+    """Whether an allocation that failed is, or may be, at the root; FFmpeg's are errors of ours."""
+    if isinstance(error, MediaError) and error.code in _DAMAGE and space_taken(idle) > _SQUEEZED:
+        return True
     while error is not None:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             return True
