@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -47,15 +49,18 @@ def clip(coded: Callable[..., bytes]) -> bytes:
     return coded(stamps=even(50, 40))
 
 
-def taken(pool: DecodePool, data: bytes, tried: list[int] | None = None) -> tuple[Clip, Frames]:
+def taken(
+    pool: DecodePool, data: bytes, tried: list[int] | None = None, rate: float = 1.0
+) -> tuple[Clip, Frames]:
     record = [] if tried is None else tried
-    return pool.decode("c", "there", data, Sampling(), GEOMETRY, MediaLimits(), record.append)
+    sampling = Sampling(rate=rate)
+    return pool.decode("c", "there", data, sampling, GEOMETRY, MediaLimits(), record.append)
 
 
-def refused(pool: DecodePool, data: bytes) -> tuple[ReelsightError, list[int]]:
+def refused(pool: DecodePool, data: bytes, rate: float = 1.0) -> tuple[ReelsightError, list[int]]:
     tried: list[int] = []
     with pytest.raises(ReelsightError) as caught:
-        taken(pool, data, tried)
+        taken(pool, data, tried, rate)
     return caught.value, tried
 
 
@@ -292,17 +297,33 @@ def test_without_isolation_it_decodes_here(clip: bytes) -> None:
     decoder.close()
 
 
-def test_memory_that_ffmpeg_wants_counts(coded: Callable[..., bytes], clip: bytes) -> None:
-    large = coded(stamps=even(20, 40), width=3840, height=2160)
-    for memory_mb in (8, 12, 16, 20):
+def test_memory_that_ffmpeg_wants_counts(clip: bytes) -> None:
+    large = noisy_clip()
+    for memory_mb in (50, 60, 75):
         with DecodePool(Isolation(memory_mb=memory_mb)) as pool:
             # FFmpeg calls a picture for which it got no memory damaged.
-            error, tried = refused(pool, large)
+            error, tried = refused(pool, large, rate=4.0)
             assert error.code == "media.decoder_memory", memory_mb
             assert tried == [1, 2]
             assert len(taken(pool, clip)[1]) == 2
     with DecodePool(Isolation()) as pool:
-        assert len(taken(pool, large)[1]) == 1
+        assert len(taken(pool, large, rate=4.0)[1]) == 8
+
+
+def noisy_clip() -> bytes:
+    """Two seconds whose decoding holds several large pictures and packets at a time."""
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (1080, 1920, 3), np.uint8)
+    options = {"preset": "ultrafast", "bf": "3", "refs": "4"}
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=12, options=options)
+        stream.width, stream.height, stream.pix_fmt = 1920, 1080, "yuv420p"
+        for number in range(24):
+            frame = av.VideoFrame.from_ndarray(np.roll(noise, 7 * number, axis=1), format="rgb24")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
 
 
 def test_a_machine_without_processes_is_not_the_clips_fault(
