@@ -21,6 +21,7 @@ __all__ = [
     "PackageError",
     "QueryError",
     "ReelsightError",
+    "RequestError",
     "RunError",
     "StoreError",
     "first_line",
@@ -66,6 +67,10 @@ def first_line(error: BaseException) -> str:
 
 def _rebuild(kind: type[ReelsightError], message: str, code: str, hint: str) -> ReelsightError:
     return kind(message, code=code, hint=hint)
+
+
+def _rebuild_request(message: str, status: int, code: str, hint: str) -> RequestError:
+    return RequestError(message, status=status, code=code, hint=hint)
 
 
 class ConfigError(ReelsightError):
@@ -163,6 +168,31 @@ class BankError(ReelsightError):
     stage = "bank"
     http_status = 400
     hint = "Rebuild it with `reelsight bank build labels.yaml`."
+
+
+class RequestError(ReelsightError):
+    """A request over HTTP that cannot be answered as it is.
+
+    Args:
+        message: What is wrong with it.
+        status: HTTP status, 4xx.
+        code: As for every error.
+        hint: As for every error.
+    """
+
+    code = "request.invalid"
+    stage = "request"
+    http_status = 400
+    hint = "The routes and their bodies are in /openapi.json."
+
+    def __init__(
+        self, message: str, *, status: int = 400, code: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, code=code, hint=hint)
+        self.http_status = status
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_request, (self.message, self.http_status, self.code, self.hint))
 
 
 class StoreError(ReelsightError):

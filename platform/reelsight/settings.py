@@ -28,7 +28,7 @@ from reelsight.media.isolation.policy import Isolation
 from reelsight.media.limits import MediaLimits
 from reelsight.media.sampler import Sampling
 
-__all__ = ["EngineSettings", "MediaSettings", "RaySettings", "Settings"]
+__all__ = ["EngineSettings", "MediaSettings", "RaySettings", "ServeSettings", "Settings"]
 
 
 class _Strict(BaseModel):
@@ -127,6 +127,32 @@ class RaySettings(_Strict):
     clips_per_block: int = Field(default=32, ge=1)
 
 
+class ServeSettings(_Strict):
+    """The HTTP door.
+
+    Attributes:
+        host: Address to listen on. Beyond loopback only with API keys.
+        port: TCP port.
+        topology: `single` for ingress, decoding and engine in one replica, which suits a machine
+            without GPUs; `split` for replicas of each.
+        timeout_s: Seconds for one request, unless it asks for less.
+        body_timeout_s: Seconds within which a request's body must have come.
+        max_waiting_clips: Clips that may wait for a decoder in one replica; more are refused at
+            once.
+        decoders: Clips decoded at a time in one replica; None for the cores of the machine.
+        stall_s: Seconds without a finished batch after which a busy engine counts as wedged.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8100, ge=1, le=65535)
+    topology: Literal["single", "split"] = "single"
+    timeout_s: float = Field(default=60.0, gt=0)
+    body_timeout_s: float = Field(default=30.0, gt=0)
+    max_waiting_clips: int = Field(default=64, ge=1)
+    decoders: int | None = Field(default=None, ge=1)
+    stall_s: float = Field(default=30.0, gt=0)
+
+
 class Settings(BaseSettings):
     """Everything that can be set.
 
@@ -148,6 +174,7 @@ class Settings(BaseSettings):
     media: MediaSettings = MediaSettings()
     engine: EngineSettings = EngineSettings()
     ray: RaySettings = RaySettings()
+    serve: ServeSettings = ServeSettings()
 
     @classmethod
     def load(cls, file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:

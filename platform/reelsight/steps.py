@@ -7,6 +7,7 @@ what is raised by one clip's bytes never reaches its neighbours. They know nothi
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from reelsight.errors import FetchError, RunError
 from reelsight.media.decoder import Decoder
 from reelsight.media.fetch import fetch
+from reelsight.media.limits import MediaLimits
 from reelsight.nouns.clip import Clip
 from reelsight.nouns.frames import Frames
 from reelsight.nouns.report import Failure, Report, Sampled
@@ -53,13 +55,19 @@ class LoadedClip:
     decode_s: float
 
 
-def load_clip(request: ClipRequest, plan: TaggingPlan, decoder: Decoder) -> LoadedClip:
+def load_clip(
+    request: ClipRequest,
+    plan: TaggingPlan,
+    decoder: Decoder,
+    read: Callable[[str, MediaLimits], bytes] = fetch,
+) -> LoadedClip:
     """Fetch, probe, sample and decode one clip; never raises for what the clip is.
 
     Args:
         request: The clip.
         plan: What to do to it.
         decoder: What decodes; of `plan.decoding`.
+        read: Gives the bytes behind a uri, within the limits.
 
     Raises:
         RunError: This machine cannot decode any clip.
@@ -73,7 +81,7 @@ def load_clip(request: ClipRequest, plan: TaggingPlan, decoder: Decoder) -> Load
     try:
         if not request.uri:
             raise FetchError("the manifest names no uri", code="fetch.no_uri")
-        data = fetch(request.uri, plan.limits)
+        data = read(request.uri, plan.limits)
         fetched = time.perf_counter()
         clip, frames = decoder.decode(
             request.clip_id,

@@ -119,6 +119,7 @@ class EngineHost:
         self._taken: list[_Part] = []
         self._flights: deque[_Flight] = deque()
         self._counted_to = 0.0
+        self._working_since: float | None = None
         self._close_error: Exception | None = None
         self.stats = HostStats()
         self._thread = threading.Thread(target=self._serve, name="engine-host", daemon=True)
@@ -169,6 +170,12 @@ class EngineHost:
             self._changed.notify_all()
         return request.future
 
+    @property
+    def stalled_s(self) -> float:
+        """Seconds since the engine last gave something back, while it has work; else 0."""
+        since = self._working_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def run(self, pixels: Pixels) -> Embeddings:
         """Embed frames and wait: uint8 [N, S, S, 3] -> float32 [N, D]."""
         return self.submit(pixels).result()
@@ -190,7 +197,11 @@ class EngineHost:
     def _serve(self) -> None:
         try:
             while True:
+                if not self._flights:
+                    self._working_since = None
                 self._taken = self._take(wait=not self._flights)
+                if self._working_since is None:
+                    self._working_since = time.monotonic()
                 if self._taken:
                     self._start(self._taken)
                 elif not self._flights:
@@ -267,6 +278,7 @@ class EngineHost:
         """Read the oldest batch, which is in flight until its parts have their answers."""
         self._answer(self._flights[0])
         self._flights.popleft()
+        self._working_since = time.monotonic()
 
     def _answer(self, flight: _Flight) -> None:
         try:

@@ -1,0 +1,88 @@
+"""The Serve application: `serve run deployments.app:app`, or `reelsight serve`.
+
+Two shapes. `single`: HTTP, decoding and the engine in one replica, with no hop between them.
+`split`: ingress replicas answer HTTP, media replicas decode, engine replicas embed, each scaled by
+its own load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve import Application
+
+from deployments.api import make_api
+from deployments.assembly import Assembly, OwnEngine
+from deployments.replicas import EngineReplica, HandleDoor, HandleTagger, MediaReplica
+from engines.catalog import recipe_for
+from reelsight.engine import EngineRecipe
+from reelsight.plan import TaggingPlan, plan_for
+from reelsight.settings import Settings
+
+__all__ = ["build_app", "single_api"]
+
+_ENGINE, _MEDIA = "engine", "media"
+
+
+def build_app(settings: Settings) -> Application:
+    """The application that settings amount to.
+
+    Raises:
+        ReelsightError: The model, its engine or the bank does not resolve.
+    """
+    recipe = recipe_for(settings)
+    plan = plan_for(recipe, settings)
+    if settings.serve.topology == "single":
+        return _ingress(lambda: single_api(recipe, plan, settings)).bind()
+    engine = serve.deployment(EngineReplica, name=_ENGINE).bind(recipe, settings)
+    media = serve.deployment(MediaReplica, name=_MEDIA).bind(plan, settings, engine)
+    # The builder runs where the ingress runs: handles are asked for there, by name.
+    return _ingress(lambda: _split_api(plan, settings)).bind(media)
+
+
+def single_api(recipe: EngineRecipe, plan: TaggingPlan, settings: Settings) -> FastAPI:
+    """The whole in this process; the engine is warm when this returns."""
+    with ExitStack() as undo:
+        engine = OwnEngine(recipe, settings)
+        undo.callback(engine.close)
+        assembly = Assembly(plan, settings, engine)
+        undo.callback(assembly.close)
+        parts = undo.pop_all()
+    return make_api(assembly.service, engine, settings, lifespan=_closing(parts))
+
+
+def _split_api(plan: TaggingPlan, settings: Settings) -> FastAPI:
+    name = serve.get_replica_context().app_name
+    engine = HandleDoor(serve.get_deployment_handle(_ENGINE, app_name=name))
+    tagger = HandleTagger(serve.get_deployment_handle(_MEDIA, app_name=name), plan)
+    return make_api(tagger, engine, settings)
+
+
+def _closing(parts: ExitStack) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with parts:
+            yield
+
+    return lifespan
+
+
+def _ingress(builder: Callable[[], FastAPI]) -> Any:
+    class Ingress:
+        """HTTP."""
+
+        def __init__(self, *_: object) -> None:
+            """Handles are bound so that Serve starts what is behind them."""
+
+    return serve.deployment(serve.ingress(builder)(Ingress), name="ingress")
+
+
+def __getattr__(name: str) -> Application:
+    """`app`, made when it is asked for: importing this module opens nothing."""
+    if name == "app":
+        return build_app(Settings.load())
+    raise AttributeError(name)

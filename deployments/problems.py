@@ -1,0 +1,110 @@
+"""Every refusal as RFC 9457 problem+json, with the code and the hint of the error it came from.
+
+Knows the error tree and responses; which errors there are is no business of this module.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from deployments.request_id import request_id
+from reelsight.errors import ReelsightError, RequestError
+from reelsight.nouns.report import Failure
+
+__all__ = ["PROBLEM", "ClipFailed", "Problem", "answer_with_problems", "problem"]
+
+MEDIA_TYPE = "application/problem+json"
+_RETRY_AFTER_S = 1
+
+
+class Problem(BaseModel):
+    """What went wrong and what to do next (RFC 9457)."""
+
+    type: str = Field(description="URN of the code.", examples=["urn:reelsight:media.damaged"])
+    title: str = Field(description="The HTTP status in words.")
+    status: int
+    detail: str = Field(description="What happened, with the offending value.")
+    code: str = Field(description="Stable dotted code, for machines.")
+    hint: str = Field(description="What to do next, for people.")
+    retryable: bool = Field(description="Whether the same request may succeed later.")
+    request_id: str
+
+
+PROBLEM: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "What went wrong and what to do next.",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
+
+
+class ClipFailed(ReelsightError):
+    """A clip that could not be tagged, as its Report says it.
+
+    Args:
+        failure: Of the Report.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message, code=failure.code, hint=failure.hint)
+        self.stage = failure.stage
+        self.retryable = failure.retryable
+        # What the bytes are is the client's; what we or the store could not do is not.
+        ours = {"internal": 500, "engine": 503}
+        self.http_status = 503 if failure.retryable else ours.get(failure.stage, 422)
+
+
+def problem(error: ReelsightError) -> JSONResponse:
+    """The answer to a request that an error ended."""
+    status = error.http_status
+    body = Problem(
+        type=f"urn:reelsight:{error.code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=error.message,
+        code=error.code,
+        hint=error.hint,
+        retryable=error.retryable,
+        request_id=request_id(),
+    )
+    headers = {"Retry-After": str(_RETRY_AFTER_S)} if status in (429, 503) else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
+
+
+def answer_with_problems(api: FastAPI) -> None:
+    """Let every error of an application be answered as a problem, the framework's own too."""
+
+    async def ours(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, ReelsightError)
+        return problem(error)
+
+    async def http(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        words = {404: "request.no_route", 405: "request.method"}
+        code = words.get(error.status_code, "request.invalid")
+        return problem(RequestError(str(error.detail), status=error.status_code, code=code))
+
+    async def invalid(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        where = "; ".join(
+            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()
+        )
+        return problem(RequestError(where, status=422, code="request.schema"))
+
+    async def unexpected(_: Request, error: Exception) -> JSONResponse:
+        # The exception itself goes to the log; its words may hold what is not the client's.
+        return problem(ReelsightError("this request met a bug", code="internal.unexpected"))
+
+    api.add_exception_handler(ReelsightError, ours)
+    api.add_exception_handler(HTTPException, http)
+    api.add_exception_handler(RequestValidationError, invalid)
+    api.add_exception_handler(Exception, unexpected)

@@ -1,0 +1,172 @@
+"""What runs in Serve's replicas: engines, and the tagging of clips in front of them.
+
+Each is the class of the other doors with a queue in front; what Serve adds is where they run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from deployments.assembly import Assembly
+from deployments.engine_door import HostDoor
+from deployments.service import TagJob
+from reelsight.engine import EngineRecipe, EngineWorker
+from reelsight.errors import EngineError, ReelsightError
+from reelsight.nouns.report import Report
+from reelsight.plan import TaggingPlan
+from reelsight.settings import Settings
+
+__all__ = ["EngineReplica", "FrameJob", "HandleDoor", "HandleTagger", "MediaReplica"]
+
+Pixels = npt.NDArray[np.uint8]
+Embeddings = npt.NDArray[np.float32]
+
+_BATCH_WAIT_S = 0.001
+_BATCHES_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class FrameJob:
+    """Frames of one request on their way to an engine.
+
+    Attributes:
+        pixels: uint8 [N, S, S, 3] RGB.
+        left_s: Seconds for which they are worth it, from their arrival on; None for ever.
+    """
+
+    pixels: Pixels
+    left_s: float | None
+
+
+class EngineReplica:
+    """EngineWorker behind Serve: the actor class of the backfill, asked by handles.
+
+    @serve.batch gathers what arrives together, so that a hop is paid once a batch; the host's queue
+    behind it fills the engine's batches, which go on growing while the engine is busy.
+
+    Args:
+        recipe: The engine.
+        settings: Bounds.
+    """
+
+    def __init__(self, recipe: EngineRecipe, settings: Settings) -> None:
+        self._worker = EngineWorker(
+            recipe.open_engine,
+            recipe.spec,
+            max_queued_frames=settings.engine.max_queued_frames,
+        )
+        self._door = HostDoor(self._worker.host)
+        self._stall_s = settings.serve.stall_s
+
+    @serve.batch(
+        max_batch_size=256,
+        batch_wait_timeout_s=_BATCH_WAIT_S,
+        max_concurrent_batches=_BATCHES_AT_ONCE,
+    )
+    async def embed(self, jobs: list[FrameJob]) -> list[Embeddings | ReelsightError]:
+        """Embed the frames of many requests; an error is the answer to its own request alone."""
+        return await asyncio.gather(*(self._embed(job) for job in jobs))
+
+    async def stalled_s(self) -> float:
+        """As EngineDoor."""
+        return await self._door.stalled_s()
+
+    async def check_health(self) -> None:
+        """Life is progress: Serve replaces a replica whose engine makes none."""
+        stalled = await self._door.stalled_s()
+        if stalled > self._stall_s:
+            raise EngineError(
+                f"the engine has finished nothing for {stalled:.0f} s", code="engine.wedged"
+            )
+
+    def __del__(self) -> None:
+        # What Serve calls when it lets a replica go.
+        worker = getattr(self, "_worker", None)
+        if worker is not None:
+            worker.close()
+
+    async def _embed(self, job: FrameJob) -> Embeddings | ReelsightError:
+        deadline = None if job.left_s is None else time.monotonic() + job.left_s
+        try:
+            return await self._door.embed(job.pixels, deadline=deadline)
+        except ReelsightError as error:
+            return error
+
+
+class HandleDoor:
+    """EngineReplicas in other processes.
+
+    Args:
+        handle: Of the deployment.
+    """
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
+
+    async def embed(self, pixels: Pixels, *, deadline: float | None) -> Embeddings:
+        left_s = None if deadline is None else deadline - time.monotonic()
+        answer = await self._handle.embed.remote(FrameJob(pixels, left_s))
+        if isinstance(answer, ReelsightError):
+            raise answer
+        rows: Embeddings = answer
+        return rows
+
+    async def stalled_s(self) -> float:
+        # Serve watches each replica's own health; from here one of them is asked.
+        return float(await self._handle.stalled_s.remote())
+
+
+class MediaReplica:
+    """Decodes and tags; its engine is elsewhere.
+
+    Args:
+        plan: What is done to a clip.
+        settings: Bounds.
+        engine: EngineReplica's handle.
+    """
+
+    def __init__(self, plan: TaggingPlan, settings: Settings, engine: DeploymentHandle) -> None:
+        self._assembly = Assembly(plan, settings, HandleDoor(engine))
+
+    async def tag(self, job: TagJob, left_s: float) -> Report | ReelsightError:
+        """Tag a clip that is waited for that long; `job.deadline` is another machine's time."""
+        own = replace(job, deadline=time.monotonic() + left_s)
+        try:
+            return await self._assembly.service.tag(own)
+        except ReelsightError as error:
+            return error
+
+    def __del__(self) -> None:
+        assembly = getattr(self, "_assembly", None)
+        if assembly is not None:
+            assembly.close()
+
+
+class HandleTagger:
+    """MediaReplicas in other processes.
+
+    Args:
+        handle: Of the deployment.
+        plan: What they do to a clip.
+    """
+
+    def __init__(self, handle: DeploymentHandle, plan: TaggingPlan) -> None:
+        self._handle, self._plan = handle, plan
+
+    @property
+    def plan(self) -> TaggingPlan:
+        return self._plan
+
+    async def tag(self, job: TagJob) -> Report:
+        answer = await self._handle.tag.remote(job, job.deadline - time.monotonic())
+        if isinstance(answer, ReelsightError):
+            raise answer
+        report: Report = answer
+        return report

@@ -1,0 +1,202 @@
+"""POST /v1/tags: a clip or a still, in one of three bodies, to its labels."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+from deployments.problems import PROBLEM, ClipFailed
+from deployments.request_id import request_id
+from deployments.schemas import TagAnswer, UriRequest
+from deployments.service import Tagger, TagJob
+from reelsight.errors import FetchError, RequestError
+from reelsight.media.sampler import Sampling
+
+__all__ = ["tag_routes"]
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "clip_id": {"type": "string", "minLength": 1, "maxLength": 256},
+                        "sampling": {"type": "string", "maxLength": 64},
+                    },
+                }
+            },
+            "application/json": {"schema": {"$ref": "#/components/schemas/UriRequest"}},
+            "application/octet-stream": _BINARY,
+            "video/*": _BINARY,
+            "image/*": _BINARY,
+        },
+    }
+}
+_JSON_BYTES = 1 << 16
+_FIELD_BYTES = 1 << 12
+
+
+def tag_routes(tagger: Tagger, timeout_s: float) -> APIRouter:
+    """The route over a tagger.
+
+    Args:
+        tagger: Tags.
+        timeout_s: Seconds for a request that asks for no less.
+    """
+    router = APIRouter(tags=["tags"])
+
+    @router.post(
+        "/v1/tags",
+        summary="Tag a clip or a still",
+        response_model=TagAnswer,
+        responses=PROBLEM,
+        openapi_extra=_BODY,
+    )
+    async def tag(
+        request: Request,
+        clip_id: Annotated[str | None, Query(min_length=1, max_length=256)] = None,
+        sampling: Annotated[str | None, Query(max_length=64)] = None,
+        timeout_ms: Annotated[int | None, Query(ge=1, le=3_600_000)] = None,
+    ) -> TagAnswer:
+        """Which labels a clip shows, and when.
+
+        The body is the file itself, or a form with the field `file`. What it is, its first bytes
+        say, not its name or type.
+        """
+        started = time.monotonic()
+        limit = timeout_s if timeout_ms is None else min(timeout_s, timeout_ms / 1000)
+        data, fields = await read_body(request)
+        named = fields.get("clip_id") or clip_id or request_id()
+        looked = fields.get("sampling") or sampling
+        job = TagJob(
+            clip_id=named,
+            data=data,
+            deadline=started + limit,
+            sampling=None if looked is None else Sampling.parse(looked),
+        )
+        report = await while_connected(request, tagger.tag(job))
+        if report.failure is not None:
+            raise ClipFailed(report.failure)
+        return TagAnswer.of(report, request_id())
+
+    return router
+
+
+async def read_body(request: Request) -> tuple[bytes, dict[str, str]]:
+    """The file's bytes and the fields beside it.
+
+    Raises:
+        RequestError: The body is none of the three, or holds no file.
+        FetchError: `fetch.scheme_refused`: it names a uri.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return await _form(request)
+    if kind == "application/json":
+        asked = _json(await request.body())
+        raise FetchError(
+            f"cannot fetch {asked.uri!r}: fetching is off",
+            code="fetch.scheme_refused",
+            hint="Send the file itself.",
+        )
+    if kind == "application/octet-stream" or kind.partition("/")[0] in ("video", "image"):
+        return _some(await request.body()), {}
+    raise RequestError(
+        f"a body of type {kind or 'nothing'!r} is not taken",
+        status=415,
+        code="request.content_type",
+        hint="Send multipart/form-data with `file`, or the file as application/octet-stream.",
+    )
+
+
+async def _form(request: Request) -> tuple[bytes, dict[str, str]]:
+    try:
+        form = await request.form(max_files=1, max_fields=8, max_part_size=_FIELD_BYTES)
+    except HTTPException as error:
+        raise RequestError(str(error.detail), code="request.form") from error
+    async with form_closed(form):
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise RequestError(
+                "the form has no file",
+                status=422,
+                code="request.no_file",
+                hint="Send the clip in the form's field `file`.",
+            )
+        strange = sorted(set(form) - {"file", "clip_id", "sampling"})
+        if strange:
+            raise RequestError(
+                f"the form has fields that are not known: {strange}",
+                status=422,
+                code="request.form",
+            )
+        fields = {name: value for name, value in form.items() if isinstance(value, str)}
+        return _some(await file.read()), fields
+
+
+class form_closed:  # noqa: N801 - used as a statement.
+    """Closes the form's files, whatever happens to them."""
+
+    def __init__(self, form: Any) -> None:
+        self._form = form
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._form.close()
+
+
+def _json(body: bytes) -> UriRequest:
+    if len(body) > _JSON_BYTES:
+        raise RequestError(
+            f"a JSON body of {len(body)} bytes, at most {_JSON_BYTES} are taken",
+            status=413,
+            code="request.too_large",
+        )
+    try:
+        return UriRequest.model_validate_json(body)
+    except ValidationError as error:
+        where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise RequestError(where, status=422, code="request.schema") from error
+
+
+def _some(data: bytes) -> bytes:
+    if not data:
+        raise RequestError("the file is empty", status=422, code="request.empty")
+    return data
+
+
+async def while_connected(request: Request, work: Any) -> Any:
+    """Wait for work as long as the client does; what nobody waits for is cancelled.
+
+    Raises:
+        RequestError: `request.gone`; nobody reads it.
+    """
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise RequestError("the client has gone", status=499, code="request.gone")
+    finally:
+        for waiting in (task, watch):
+            waiting.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
