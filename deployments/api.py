@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from fastapi import FastAPI
@@ -10,9 +12,13 @@ from fastapi.openapi.utils import get_openapi
 import reelsight
 from deployments.body_cap import BodyCap
 from deployments.engine_door import EngineDoor
+from deployments.jobs.answer import JobRequest
+from deployments.jobs.desk import JobDesk
+from deployments.jobs.webhook import Webhooks
 from deployments.problems import Problem, answer_with_problems
 from deployments.request_id import RequestId
 from deployments.routes.health import health_routes
+from deployments.routes.jobs import job_routes
 from deployments.routes.models import model_routes
 from deployments.routes.tags import tag_routes
 from deployments.schemas import UriRequest
@@ -26,7 +32,11 @@ _FORM_BYTES = 1 << 16
 
 
 def make_api(
-    tagger: Tagger, engine: EngineDoor, settings: Settings, lifespan: Any = None
+    tagger: Tagger,
+    engine: EngineDoor,
+    settings: Settings,
+    lifespan: Any = None,
+    webhooks: Webhooks | None = None,
 ) -> FastAPI:
     """Routes, middleware and the answers to errors.
 
@@ -35,17 +45,20 @@ def make_api(
         engine: Embeds; its progress is life.
         settings: Bounds.
         lifespan: What is closed when the application ends, as FastAPI takes it.
+        webhooks: Posts results of jobs; those of the settings when None.
     """
     serve = settings.serve
+    desk = JobDesk(settings, tagger, webhooks)
     api = FastAPI(
         title="Reelsight",
         version=reelsight.__version__,
         description="Labels and times of short videos.",
         docs_url=None,
         redoc_url=None,
-        lifespan=lifespan,
+        lifespan=_with_jobs(desk, lifespan),
     )
-    api.include_router(tag_routes(tagger, serve.timeout_s))
+    api.include_router(tag_routes(tagger, serve.timeout_s, desk))
+    api.include_router(job_routes(desk))
     api.include_router(model_routes(tagger))
     api.include_router(health_routes(engine, serve.stall_s))
     answer_with_problems(api)
@@ -60,6 +73,17 @@ def make_api(
     return api
 
 
+def _with_jobs(desk: JobDesk, lifespan: Any) -> Callable[[FastAPI], Any]:
+    """Jobs begin last and stop first: what runs them is there for as long as they are."""
+
+    @asynccontextmanager
+    async def both(api: FastAPI) -> AsyncIterator[None]:
+        async with lifespan(api) if lifespan else nullcontext(), desk:
+            yield
+
+    return both
+
+
 def _described(api: FastAPI) -> dict[str, Any]:
     """The OpenAPI document, with the schemas that only bodies and problems name."""
     if api.openapi_schema is None:
@@ -67,7 +91,7 @@ def _described(api: FastAPI) -> dict[str, Any]:
             title=api.title, version=api.version, description=api.description, routes=api.routes
         )
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (Problem, UriRequest):
+        for model in (Problem, UriRequest, JobRequest):
             schemas[model.__name__] = model.model_json_schema()
         api.openapi_schema = document
     return api.openapi_schema

@@ -7,6 +7,7 @@ import os
 from deployments.decode_lane import DecodeLane
 from deployments.engine_door import EngineDoor, HostDoor
 from deployments.service import TaggingService
+from deployments.turns import Turns
 from reelsight.engine import EngineRecipe, EngineWorker
 from reelsight.media.decoder import open_decoder
 from reelsight.plan import TaggingPlan
@@ -26,8 +27,9 @@ class Assembly:
 
     def __init__(self, plan: TaggingPlan, settings: Settings, engine: EngineDoor) -> None:
         width = settings.serve.decoders or len(os.sched_getaffinity(0))
-        decoder = open_decoder(plan.decoding, plan.sampling, width)
-        self._lane = DecodeLane(decoder, width, settings.serve.max_waiting_clips)
+        turns = Turns.shared(width, settings.serve.job_share)
+        decoder = open_decoder(plan.decoding, plan.sampling, turns.width)
+        self._lane = DecodeLane(decoder, turns, settings.serve.max_waiting_clips)
         self.service = TaggingService(plan, self._lane, engine)
 
     def close(self) -> None:

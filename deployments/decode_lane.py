@@ -1,4 +1,7 @@
-"""Decoding for requests: a bounded number at a time, a bounded number waiting."""
+"""Decoding for requests: a bounded number at a time, a bounded number waiting.
+
+Jobs decode here too, in turns of their own: see `deployments.turns`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from deployments.turns import Turns
 from reelsight.errors import Overloaded
 from reelsight.media.decoder import Decoder
 from reelsight.media.limits import MediaLimits
@@ -20,42 +24,48 @@ class DecodeLane:
 
     Args:
         decoder: Shared by the threads; closed with the lane.
-        width: Clips at a time.
-        max_waiting: Clips that may wait beyond those.
+        turns: Clips at a time.
+        max_waiting: Clips of requests that may wait beyond those.
     """
 
-    def __init__(self, decoder: Decoder, width: int, max_waiting: int) -> None:
-        self._decoder, self._max_waiting = decoder, max_waiting
-        self._threads = ThreadPoolExecutor(width, "decode")
-        self._room = asyncio.Semaphore(width)
+    def __init__(self, decoder: Decoder, turns: Turns, max_waiting: int) -> None:
+        self._decoder, self._turns, self._max_waiting = decoder, turns, max_waiting
+        self._threads = ThreadPoolExecutor(turns.width, "decode")
         self._waiting = 0
 
     @property
     def waiting(self) -> int:
-        """Clips that wait."""
+        """Clips of requests that wait; jobs are bounded where they are kept."""
         return self._waiting
 
     async def load(
-        self, request: ClipRequest, data: bytes, plan: TaggingPlan, deadline: float
+        self,
+        request: ClipRequest,
+        data: bytes,
+        plan: TaggingPlan,
+        deadline: float,
+        *,
+        background: bool = False,
     ) -> LoadedClip:
-        """Decode a clip whose bytes are here.
+        """Decode a clip whose bytes are here; `background` for a job's.
 
         Raises:
             Overloaded: Too many wait, or the deadline passed before its turn.
             RunError: This machine gives no process to decode in.
         """
-        if self._room.locked() and self._waiting >= self._max_waiting:
+        counted = 0 if background else 1
+        if counted and self._turns.full and self._waiting >= self._max_waiting:
             raise Overloaded(f"{self._waiting} clips wait to be decoded", code="decode.overloaded")
-        self._waiting += 1
+        self._waiting += counted
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + _left(deadline)):
-                await self._room.acquire()
+                await self._turns.take(background)
         except TimeoutError:
             raise Overloaded(
                 "the deadline passed before the clip's turn", code="decode.deadline"
             ) from None
         finally:
-            self._waiting -= 1
+            self._waiting -= counted
 
         def read(uri: str, limits: MediaLimits) -> bytes:
             del uri, limits  # The body's cap is the limit.
@@ -66,7 +76,7 @@ class DecodeLane:
         )
         # A decode that is under way cannot be called back: who waits may leave, its place is
         # free when it ends.
-        work.add_done_callback(lambda _: self._room.release())
+        work.add_done_callback(lambda _: self._turns.give(background))
         return await asyncio.shield(work)
 
     def close(self) -> None:

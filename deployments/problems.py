@@ -18,7 +18,7 @@ from deployments.request_id import request_id
 from reelsight.errors import ReelsightError, RequestError
 from reelsight.nouns.report import Failure
 
-__all__ = ["PROBLEM", "ClipFailed", "Problem", "answer_with_problems", "problem"]
+__all__ = ["PROBLEM", "ClipFailed", "Problem", "answer_with_problems", "described", "problem"]
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_AFTER_S = 1
@@ -64,20 +64,24 @@ class ClipFailed(ReelsightError):
 def problem(error: ReelsightError) -> JSONResponse:
     """The answer to a request that an error ended."""
     status = error.http_status
-    body = Problem(
+    headers = {"Retry-After": str(_RETRY_AFTER_S)} if status in (429, 503) else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(described(error, request_id()), status, headers, MEDIA_TYPE)
+
+
+def described(error: ReelsightError, name: str) -> dict[str, Any]:
+    """An error in the words of Problem, for the request of that name."""
+    return Problem(
         type=f"urn:reelsight:{error.code}",
-        title=HTTPStatus(status).phrase,
-        status=status,
+        title=HTTPStatus(error.http_status).phrase,
+        status=error.http_status,
         detail=error.message,
         code=error.code,
         hint=error.hint,
         retryable=error.retryable,
-        request_id=request_id(),
-    )
-    headers = {"Retry-After": str(_RETRY_AFTER_S)} if status in (429, 503) else {}
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
+        request_id=name,
+    ).model_dump()
 
 
 def answer_with_problems(api: FastAPI) -> None:

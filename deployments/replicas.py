@@ -165,7 +165,9 @@ class HandleTagger:
         return self._plan
 
     async def tag(self, job: TagJob) -> Report:
-        answer = await self._handle.tag.remote(job, job.deadline - time.monotonic())
+        # Who hears of progress is in this process, and stays here.
+        sent = replace(job, heard=None)
+        answer = await self._handle.tag.remote(sent, job.deadline - time.monotonic())
         if isinstance(answer, ReelsightError):
             raise answer
         report: Report = answer

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from deployments.decode_lane import DecodeLane
 from deployments.engine_door import EngineDoor
@@ -21,6 +23,9 @@ from reelsight.plan import TaggingPlan
 from reelsight.steps import ClipRequest, report_clip, timeline_of
 
 __all__ = ["TagJob", "Tagger", "TaggingService"]
+
+Pixels = npt.NDArray[np.uint8]
+Embeddings = npt.NDArray[np.float32]
 
 _SAMPLINGS_KEPT = 64
 
@@ -34,12 +39,17 @@ class TagJob:
         data: The clip's bytes.
         deadline: time.monotonic() after which nobody waits for it.
         sampling: Which moments are looked at; the plan's when None.
+        background: Whether it is a job's: it decodes in the turns of jobs, and its frames go to the
+            engine a batch at a time, so that those of requests go between them.
+        heard: Hears how many frames were decoded and how many of them embedded, on the event loop.
     """
 
     clip_id: str
     data: bytes
     deadline: float
     sampling: Sampling | None = None
+    background: bool = False
+    heard: Callable[[int, int], None] | None = None
 
 
 class Tagger(Protocol):
@@ -93,19 +103,44 @@ class TaggingService:
             raise Overloaded("the deadline passed", code="request.deadline") from None
 
     async def _report(self, request: ClipRequest, job: TagJob, plan: TaggingPlan) -> Report:
-        loaded = await self._lane.load(request, job.data, plan, job.deadline)
+        loaded = await self._lane.load(
+            request, job.data, plan, job.deadline, background=job.background
+        )
         timeline = embeddings = None
         failure = loaded.failure
         if loaded.frames is not None:
             timeline = timeline_of(loaded.frames)
             try:
-                rows = await self._engine.embed(loaded.frames.pixels, deadline=job.deadline)
+                rows = await self._embed(loaded.frames.pixels, job)
                 embeddings = rows.astype(np.float16)
             except EngineInputError as error:
                 failure = Failure.of(error)
         return report_clip(
             loaded.clip, plan, {}, timeline=timeline, embeddings=embeddings, failure=failure
         )
+
+    async def _embed(self, pixels: Pixels, job: TagJob) -> Embeddings:
+        if not job.background:
+            return await self._engine.embed(pixels, deadline=job.deadline)
+        heard = job.heard or (lambda decoded, embedded: None)
+        heard(len(pixels), 0)
+        step, parts = self._plan.spec.buckets[-1], []
+        for at in range(0, len(pixels), step):
+            parts.append(await self._patiently(pixels[at : at + step], job.deadline))
+            heard(len(pixels), min(at + step, len(pixels)))
+        return np.concatenate(parts)
+
+    async def _patiently(self, pixels: Pixels, deadline: float) -> Embeddings:
+        """Embed as soon as the engine's queue has room: nobody holds a line open for a job."""
+        wait_s = 0.05
+        while True:
+            try:
+                return await self._engine.embed(pixels, deadline=deadline)
+            except Overloaded:
+                if time.monotonic() + wait_s > deadline:
+                    raise
+            await asyncio.sleep(wait_s)
+            wait_s = min(1.0, 2 * wait_s)
 
     def _plan_for(self, sampling: Sampling | None) -> TaggingPlan:
         """The plan with another sampling. A plan hashes its bank once, so it is kept."""

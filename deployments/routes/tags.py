@@ -7,10 +7,16 @@ import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from deployments.jobs.answer import JobAnswer
+from deployments.jobs.desk import JobDesk
+from deployments.jobs.door import accepted, answer_within, taken
+from deployments.jobs.job import NewJob
+from deployments.jobs.prefer import Preference
 from deployments.problems import PROBLEM, ClipFailed
 from deployments.request_id import request_id
 from deployments.schemas import TagAnswer, UriRequest
@@ -18,41 +24,51 @@ from deployments.service import Tagger, TagJob
 from reelsight.errors import FetchError, RequestError
 from reelsight.media.sampler import Sampling
 
-__all__ = ["tag_routes"]
+__all__ = ["clip_body", "read_body", "tag_routes", "while_connected"]
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "clip_id": {"type": "string", "minLength": 1, "maxLength": 256},
-                        "sampling": {"type": "string", "maxLength": 64},
-                    },
-                }
-            },
-            "application/json": {"schema": {"$ref": "#/components/schemas/UriRequest"}},
-            "application/octet-stream": _BINARY,
-            "video/*": _BINARY,
-            "image/*": _BINARY,
-        },
-    }
-}
 _JSON_BYTES = 1 << 16
 _FIELD_BYTES = 1 << 12
 
 
-def tag_routes(tagger: Tagger, timeout_s: float) -> APIRouter:
+def clip_body(schema: str, **fields: dict[str, Any]) -> dict[str, Any]:
+    """What OpenAPI says of the bodies.
+
+    Args:
+        schema: Of the JSON.
+        fields: Further fields of the form.
+    """
+    form = {
+        "type": "object",
+        "required": ["file"],
+        "properties": {
+            "file": {"type": "string", "format": "binary"},
+            "clip_id": {"type": "string", "minLength": 1, "maxLength": 256},
+            "sampling": {"type": "string", "maxLength": 64},
+            **fields,
+        },
+    }
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": form},
+                "application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}},
+                "application/octet-stream": _BINARY,
+                "video/*": _BINARY,
+                "image/*": _BINARY,
+            },
+        }
+    }
+
+
+def tag_routes(tagger: Tagger, timeout_s: float, desk: JobDesk) -> APIRouter:
     """The route over a tagger.
 
     Args:
         tagger: Tags.
         timeout_s: Seconds for a request that asks for no less.
+        desk: Takes what is answered later.
     """
     router = APIRouter(tags=["tags"])
 
@@ -60,25 +76,34 @@ def tag_routes(tagger: Tagger, timeout_s: float) -> APIRouter:
         "/v1/tags",
         summary="Tag a clip or a still",
         response_model=TagAnswer,
-        responses=PROBLEM,
-        openapi_extra=_BODY,
+        responses={202: {"model": JobAnswer, "description": "It became a job."}, **PROBLEM},
+        openapi_extra=clip_body("UriRequest"),
     )
     async def tag(
         request: Request,
         clip_id: Annotated[str | None, Query(min_length=1, max_length=256)] = None,
         sampling: Annotated[str | None, Query(max_length=64)] = None,
         timeout_ms: Annotated[int | None, Query(ge=1, le=3_600_000)] = None,
-    ) -> TagAnswer:
+    ) -> TagAnswer | Response:
         """Which labels a clip shows, and when.
 
         The body is the file itself, or a form with the field `file`. What it is, its first bytes
-        say, not its name or type.
+        say, not its name or type. A long clip becomes a job, unless `Prefer: wait=30` says that the
+        client waits; any clip does after `Prefer: respond-async`, and where both are said, when the
+        time is over.
         """
         started = time.monotonic()
         limit = timeout_s if timeout_ms is None else min(timeout_s, timeout_ms / 1000)
+        prefers = Preference.parse(request.headers.get("prefer", ""))
         data, fields = await read_body(request)
         named = fields.get("clip_id") or clip_id or request_id()
         looked = fields.get("sampling") or sampling
+        if desk.runs_later(prefers, data):
+            later = await taken(desk, NewJob(named, request_id(), looked), data)
+            waiting = answer_within(desk, later, min(limit, prefers.wait_s or 0))
+            now = await while_connected(request, waiting)
+            return accepted(later, prefers) if now is None else now
+        limit = limit if prefers.wait_s is None else min(limit, prefers.wait_s)
         job = TagJob(
             clip_id=named,
             data=data,
@@ -93,8 +118,14 @@ def tag_routes(tagger: Tagger, timeout_s: float) -> APIRouter:
     return router
 
 
-async def read_body(request: Request) -> tuple[bytes, dict[str, str]]:
+async def read_body(
+    request: Request, known: type[UriRequest] = UriRequest
+) -> tuple[bytes, dict[str, str]]:
     """The file's bytes and the fields beside it.
+
+    Args:
+        request: The request.
+        known: What a JSON body is; a form has `file` for its `uri`.
 
     Raises:
         RequestError: The body is none of the three, or holds no file.
@@ -102,9 +133,9 @@ async def read_body(request: Request) -> tuple[bytes, dict[str, str]]:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return await _form(request)
+        return await _form(request, known)
     if kind == "application/json":
-        asked = _json(await request.body())
+        asked = _json(await request.body(), known)
         raise FetchError(
             f"cannot fetch {asked.uri!r}: fetching is off",
             code="fetch.scheme_refused",
@@ -120,7 +151,7 @@ async def read_body(request: Request) -> tuple[bytes, dict[str, str]]:
     )
 
 
-async def _form(request: Request) -> tuple[bytes, dict[str, str]]:
+async def _form(request: Request, known: type[UriRequest]) -> tuple[bytes, dict[str, str]]:
     try:
         form = await request.form(max_files=1, max_fields=8, max_part_size=_FIELD_BYTES)
     except HTTPException as error:
@@ -134,7 +165,7 @@ async def _form(request: Request) -> tuple[bytes, dict[str, str]]:
                 code="request.no_file",
                 hint="Send the clip in the form's field `file`.",
             )
-        strange = sorted(set(form) - {"file", "clip_id", "sampling"})
+        strange = sorted(set(form) - (set(known.model_fields) - {"uri"} | {"file"}))
         if strange:
             raise RequestError(
                 f"the form has fields that are not known: {strange}",
@@ -158,7 +189,7 @@ class form_closed:  # noqa: N801 - used as a statement.
         await self._form.close()
 
 
-def _json(body: bytes) -> UriRequest:
+def _json(body: bytes, known: type[UriRequest]) -> UriRequest:
     if len(body) > _JSON_BYTES:
         raise RequestError(
             f"a JSON body of {len(body)} bytes, at most {_JSON_BYTES} are taken",
@@ -166,7 +197,7 @@ def _json(body: bytes) -> UriRequest:
             code="request.too_large",
         )
     try:
-        return UriRequest.model_validate_json(body)
+        return known.model_validate_json(body)
     except ValidationError as error:
         where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise RequestError(where, status=422, code="request.schema") from error
