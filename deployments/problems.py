@@ -74,7 +74,7 @@ def described(error: ReelsightError, name: str) -> dict[str, Any]:
     """An error in the words of Problem, for the request of that name."""
     return Problem(
         type=f"urn:reelsight:{error.code}",
-        title=HTTPStatus(error.http_status).phrase,
+        title=_title(error.http_status),
         status=error.http_status,
         detail=error.message,
         code=error.code,
@@ -82,6 +82,14 @@ def described(error: ReelsightError, name: str) -> dict[str, Any]:
         retryable=error.retryable,
         request_id=name,
     ).model_dump()
+
+
+def _title(status: int) -> str:
+    """The status in words; 499, a client that has gone, is nobody's standard."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Client Closed Request"
 
 
 def answer_with_problems(api: FastAPI) -> None:

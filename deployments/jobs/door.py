@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 
 from deployments.jobs.answer import JobAnswer
 from deployments.jobs.desk import JobDesk
-from deployments.jobs.job import ENDED, Job, NewJob
+from deployments.jobs.job import Job, NewJob
 from deployments.jobs.prefer import Preference
 from deployments.problems import MEDIA_TYPE
 from reelsight.media.magic import demuxer_for, is_still

@@ -1,4 +1,4 @@
-"""Leases: how those who run jobs share them. A job is run under a lease, and ended under it alone."""
+"""Leases: how those who run jobs share them: each job is run, and ended, under its lease alone."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Leases:
         while True:
             row = write(
                 "SELECT * FROM jobs WHERE (state = 'queued' AND not_before <= ?)"
-                " OR (state = 'running' AND lease_until <= ?) ORDER BY created_at LIMIT 1",
+                " OR (state = 'running' AND lease_until <= ?) ORDER BY created_at, rowid LIMIT 1",
                 (now, now),
             ).fetchone()
             if row is None:
