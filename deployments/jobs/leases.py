@@ -74,13 +74,26 @@ class Leases:
                 tell(write, claim.job.id, "progress", decoded=decoded, embedded=embedded)
         return True
 
-    def finish(self, claim: Claim, result: dict[str, Any]) -> bool:
+    def finish(
+        self,
+        claim: Claim,
+        result: dict[str, Any],
+        decoded: int | None = None,
+        embedded: int | None = None,
+    ) -> bool:
         """Give the job its result; False, and nothing, where it is not the caller's any more."""
-        return self._end(claim, "done", result)
+        return self._end(claim, "done", result, decoded, embedded)
 
-    def fail(self, claim: Claim, error: ReelsightError) -> bool:
+    def fail(
+        self,
+        claim: Claim,
+        error: ReelsightError,
+        decoded: int | None = None,
+        embedded: int | None = None,
+    ) -> bool:
         """Let the job have failed; False, and nothing, where it is not the caller's any more."""
-        return self._end(claim, "failed", described(error, claim.job.asked.request_id))
+        problem = described(error, claim.job.asked.request_id)
+        return self._end(claim, "failed", problem, decoded, embedded)
 
     def give_back(self, claim: Claim, *, wait_s: float = 0.0, counted: bool) -> bool:
         """Queue the job again.
@@ -136,13 +149,21 @@ class Leases:
         tell(write, row["id"], "running", attempt=taken["attempts"])
         return Claim(Job.of(taken), lease)
 
-    def _end(self, claim: Claim, state: str, told: dict[str, Any]) -> bool:
+    def _end(
+        self,
+        claim: Claim,
+        state: str,
+        told: dict[str, Any],
+        decoded: int | None,
+        embedded: int | None,
+    ) -> bool:
         with self._store.database.change() as write:
             held = write(
-                "SELECT 1 FROM jobs WHERE id = ? AND lease = ? AND state = 'running'",
-                (claim.job.id, claim.lease),
-            ).fetchone()
-            if held is None:
+                "UPDATE jobs SET decoded = COALESCE(?, decoded), embedded = COALESCE(?, embedded)"
+                " WHERE id = ? AND lease = ? AND state = 'running'",
+                (decoded, embedded, claim.job.id, claim.lease),
+            ).rowcount
+            if not held:
                 return False
             self._store.end(write, claim.job.id, state, told)
         self._store.uploads.drop(claim.job.id)

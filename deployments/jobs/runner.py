@@ -113,7 +113,7 @@ class JobRunner:
         try:
             await asyncio.wait({tagging, keeping}, return_when=asyncio.FIRST_COMPLETED)
             if tagging.done():
-                await self._settle(claim, tagging)
+                await self._settle(claim, tagging, progress)
         except asyncio.CancelledError:
             await asyncio.to_thread(self._leases.give_back, claim, counted=False)
             raise
@@ -158,7 +158,10 @@ class JobRunner:
             await Bell.heard(ring, self._leases.lease_s / 3)
             await asyncio.sleep(_PROGRESS_S if ring.is_set() else 0)
 
-    async def _settle(self, claim: Claim, tagging: asyncio.Future[dict[str, Any]]) -> None:
+    async def _settle(
+        self, claim: Claim, tagging: asyncio.Future[dict[str, Any]], progress: _Progress
+    ) -> None:
+        frames = (progress.decoded, progress.embedded)
         try:
             result = tagging.result()
         except ReelsightError as error:
@@ -167,10 +170,10 @@ class JobRunner:
             _LOG.exception("a job met a bug")
             again, problem = True, ReelsightError("this job met a bug", code="internal.unexpected")
         else:
-            await asyncio.to_thread(self._leases.finish, claim, result)
+            await asyncio.to_thread(self._leases.finish, claim, result, *frames)
             return
         if again and not self._leases.last(claim):
             wait_s = _RETRY_S * 2 ** (claim.job.attempts - 1)
             await asyncio.to_thread(self._leases.give_back, claim, wait_s=wait_s, counted=True)
             return
-        await asyncio.to_thread(self._leases.fail, claim, problem)
+        await asyncio.to_thread(self._leases.fail, claim, problem, *frames)

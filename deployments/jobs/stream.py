@@ -77,7 +77,8 @@ class JobStreams:
                 return
             for event in events:
                 after, spoke = event.seq, time.monotonic()
-                data: dict[str, Any] = {"id": job, "state": found.state, **event.data}
+                state = "running" if event.name == "progress" else event.name
+                data: dict[str, Any] = {"id": job, "state": state, **event.data}
                 if event.name in ENDED:
                     found = await self._desk.get(job)
                     data = JobAnswer.of(found).model_dump(mode="json")
