@@ -61,6 +61,12 @@ def test_the_answers_are_those_of_the_runner(
             assert [(lab["name"], lab["confidence"]) for lab in body["labels"]] == [
                 (tag["label"], tag["score"]) for tag in told["tags"]
             ]
+            later = client.post("/v1/jobs", files={"file": sample.path.read_bytes()})
+            assert later.status_code == 202, later.text
+            with client.stream("GET", f"{later.headers['location']}/events") as events:
+                assert any(line == "event: done" for line in events.iter_lines())
+            job = client.get(later.headers["location"]).json()
+            assert job["result"]["labels"] == body["labels"]
         broken = client.post("/v1/tags", files={"file": b"nothing"})
         assert (broken.status_code, broken.json()["code"]) == (422, "media.unrecognised_container")
         assert client.get("/nowhere").json()["code"] == "request.no_route"
