@@ -33,6 +33,8 @@ _LOG = logging.getLogger(__name__)
 _SWEEP_S = 30.0
 _POLL_S = 0.5
 _POST_IDLE_S = 1.0
+# One receiver that is slow does not hold up the others.
+_POSTERS = 4
 
 
 class JobDesk:
@@ -74,7 +76,8 @@ class JobDesk:
             timeout_s=serve.job_timeout_s,
         )
         outbox = Outbox(store, attempts=serve.webhook_attempts, backoff_s=serve.webhook_backoff_s)
-        loops = (self._runner.run(), self._post(outbox), self._sweep(store))
+        posters = (self._post(outbox) for _ in range(_POSTERS))
+        loops = (self._runner.run(), self._sweep(store), *posters)
         self._tasks = [asyncio.create_task(loop) for loop in loops]
         return self
 
@@ -114,6 +117,8 @@ class JobDesk:
             JobStoreFull: No more are taken.
             JobStoreBroken: The disk does not take it.
         """
+        if any(task.done() for task in self._tasks):
+            raise JobStoreBroken("jobs are not run any more", hint="Restart the replica.")
         if asked.webhook is not None:
             self._webhooks.check(asked.webhook)
         job = await asyncio.to_thread(self.store.accept, asked, data)

@@ -16,6 +16,11 @@ from reelsight.errors import ReelsightError
 
 __all__ = ["Claim", "Leases"]
 
+_DUE = (
+    "SELECT * FROM jobs WHERE (state = 'queued' AND not_before <= ?)"
+    " OR (state = 'running' AND lease_until <= ?) ORDER BY created_at, rowid LIMIT 1"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -45,6 +50,9 @@ class Leases:
     def claim(self) -> Claim | None:
         """The oldest job that nobody runs; None where there is none."""
         now = self._store.clock()
+        # Whoever waits for jobs asks often: only one that sees some keeps others from writing.
+        if not self._store.database.rows(_DUE, now, now):
+            return None
         lost: list[str] = []
         with self._store.database.change() as write:
             claim = self._take(write, now, lost)
@@ -128,11 +136,7 @@ class Leases:
 
     def _take(self, write: Callable[..., Any], now: float, lost: list[str]) -> Claim | None:
         while True:
-            row = write(
-                "SELECT * FROM jobs WHERE (state = 'queued' AND not_before <= ?)"
-                " OR (state = 'running' AND lease_until <= ?) ORDER BY created_at, rowid LIMIT 1",
-                (now, now),
-            ).fetchone()
+            row = write(_DUE, (now, now)).fetchone()
             if row is None:
                 return None
             if row["attempts"] < self._attempts:

@@ -8,6 +8,7 @@ from deployments.jobs.store import JobStore
 __all__ = ["Outbox"]
 
 _GROWS = 5.0
+_DUE = "SELECT id FROM jobs WHERE hook = 'pending' AND hook_at <= ? ORDER BY hook_at LIMIT 1"
 
 
 class Outbox:
@@ -29,14 +30,18 @@ class Outbox:
     def claim(self) -> Job | None:
         """A job whose result is due to be posted, counted as posted once more; None for none."""
         now = self._store.clock()
+        if not self._store.database.rows(_DUE, now):
+            return None
         with self._store.database.change() as write:
+            due = write(_DUE, (now,)).fetchone()
+            if due is None:
+                return None
             row = write(
-                "UPDATE jobs SET hook_attempts = hook_attempts + 1, hook_at = ? WHERE id ="
-                " (SELECT id FROM jobs WHERE hook = 'pending' AND hook_at <= ?"
-                "  ORDER BY hook_at LIMIT 1) RETURNING *",
-                (now + self._post_s, now),
+                "UPDATE jobs SET hook_attempts = hook_attempts + 1, hook_at = ? WHERE id = ?"
+                " RETURNING *",
+                (now + self._post_s, due["id"]),
             ).fetchone()
-        return None if row is None else Job.of(row)
+        return Job.of(row)
 
     def delivered(self, job: Job) -> None:
         """Its receiver has taken it."""

@@ -87,10 +87,10 @@ class JobStore:
             with self.database.change() as write:
                 write("DELETE FROM jobs WHERE id = ? AND state = 'receiving'", (job,))
             raise
-        if not queued:
+        if queued is None:
             self.uploads.drop(job)
             raise JobStoreFull("the upload took too long to be written", code="job.slow_disk")
-        return self.get(job)
+        return queued
 
     def get(self, job: str) -> Job:
         """A job as it stands.
@@ -219,13 +219,13 @@ class JobStore:
             )
         return job
 
-    def _enqueue(self, job: str) -> bool:
+    def _enqueue(self, job: str) -> Job | None:
         with self.database.change() as write:
-            moved = write(
+            row = write(
                 "UPDATE jobs SET state = 'queued', lease_until = NULL"
-                " WHERE id = ? AND state = 'receiving'",
+                " WHERE id = ? AND state = 'receiving' RETURNING *",
                 (job,),
-            ).rowcount
-            if moved:
+            ).fetchone()
+            if row is not None:
                 tell(write, job, "queued")
-        return bool(moved)
+        return None if row is None else Job.of(row)

@@ -14,7 +14,7 @@ from typing import Any
 from deployments.jobs.answer import JobAnswer
 from deployments.jobs.bell import Bell
 from deployments.jobs.desk import JobDesk
-from deployments.jobs.errors import JobExpired, JobUnknown
+from deployments.jobs.errors import JobExpired, JobStoreBroken, JobUnknown
 from deployments.jobs.job import ENDED
 from deployments.problems import described
 from reelsight.errors import Overloaded
@@ -75,6 +75,8 @@ class JobStreams:
             except (JobExpired, JobUnknown) as error:
                 yield _event("expired", {"problem": described(error, "-")})
                 return
+            except JobStoreBroken:
+                return  # The replica stops, or its disk fails: the client comes back to another.
             for event in events:
                 after, spoke = event.seq, time.monotonic()
                 state = "running" if event.name == "progress" else event.name
