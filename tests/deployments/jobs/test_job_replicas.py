@@ -94,7 +94,8 @@ def test_leases_are_renewed_while_a_job_runs(
     async def test(door: Door) -> None:
         told = await door.client.post("/v1/jobs", content=clip, headers=RAW)
         await asyncio.wait_for(door.gate.entered.wait(), 10)
-        store, until = other(), set()
+        store = other()
+        until: set[float] = set()
         async with asyncio.timeout(30):
             while len(until) < 4:
                 (row,) = store.database.rows("SELECT lease_until FROM jobs")

@@ -350,6 +350,26 @@ def test_what_may_pass_is_tried_again_and_a_bug_too(
     assert "a secret" in caplog.text
 
 
+def test_a_replica_that_runs_no_jobs_takes_none(
+    opened: Opened, samples: list[SampleClip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = samples[0].path.read_bytes()
+    monkeypatch.setattr("deployments.jobs.leases.Leases.claim", lambda self: 1 // 0)
+
+    async def test(door: Door) -> None:
+        async with asyncio.timeout(10):
+            while True:
+                told = await door.client.post("/v1/jobs", content=clip, headers=RAW)
+                if told.status_code != 202:
+                    break
+        assert (told.status_code, told.json()["code"]) == (503, "job.store_failed")
+        assert (await door.client.post("/v1/tags", content=clip, headers=RAW)).status_code == 200
+
+    with pytest.raises(ExceptionGroup) as died:
+        opened(test)
+    assert died.group_contains(ZeroDivisionError)
+
+
 def test_no_tables_are_made_before_the_start(opened: Opened, tmp_path: Path) -> None:
     async def test(door: Door) -> None:
         assert (tmp_path / "jobs" / "jobs.sqlite").is_file()
