@@ -8,7 +8,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 import reelsight
+from deployments.admission import Admission, Room
 from deployments.body_cap import BodyCap
+from deployments.drain import Drain, DrainGate
 from deployments.engine_door import EngineDoor
 from deployments.problems import Problem, answer_with_problems
 from deployments.request_id import RequestId
@@ -16,6 +18,8 @@ from deployments.routes.health import health_routes
 from deployments.routes.models import model_routes
 from deployments.routes.tags import tag_routes
 from deployments.schemas import UriRequest
+from deployments.security.gate import KeyFile, KeyGate
+from deployments.security.web_fetch import WebFetch
 from deployments.service import Tagger
 from reelsight.settings import Settings
 
@@ -26,7 +30,13 @@ _FORM_BYTES = 1 << 16
 
 
 def make_api(
-    tagger: Tagger, engine: EngineDoor, settings: Settings, lifespan: Any = None
+    tagger: Tagger,
+    engine: EngineDoor,
+    settings: Settings,
+    lifespan: Any = None,
+    *,
+    drain: Drain | None = None,
+    web: WebFetch | None = None,
 ) -> FastAPI:
     """Routes, middleware and the answers to errors.
 
@@ -35,8 +45,18 @@ def make_api(
         engine: Embeds; its progress is life.
         settings: Bounds.
         lifespan: What is closed when the application ends, as FastAPI takes it.
+        drain: Whether the door is closing; one of its own when None.
+        web: Fetches what requests name by uri; as the settings say when None.
+
+    Raises:
+        ConfigError: The keys file cannot be read.
     """
     serve = settings.serve
+    drain = drain or Drain()
+    web = web or WebFetch(serve.fetch, settings.media.limits.max_bytes)
+    named = serve.keys_file is not None or settings.keys_file.exists()
+    keys = KeyFile(settings.keys_file) if named else None
+    room = Room(serve.max_requests, serve.max_body_bytes, lambda: tagger.full)
     api = FastAPI(
         title="Reelsight",
         version=reelsight.__version__,
@@ -45,16 +65,19 @@ def make_api(
         redoc_url=None,
         lifespan=lifespan,
     )
-    api.include_router(tag_routes(tagger, serve.timeout_s))
+    api.include_router(tag_routes(tagger, serve.timeout_s, web, serve.reserve_frames))
     api.include_router(model_routes(tagger))
-    api.include_router(health_routes(engine, serve.stall_s))
+    api.include_router(health_routes(engine, serve.stall_s, drain))
     answer_with_problems(api)
     # The last added is the outermost: a body that is refused has a name, too.
+    api.add_middleware(Admission, room=room)
     api.add_middleware(
         BodyCap,
         max_bytes=settings.media.limits.max_bytes + _FORM_BYTES,
         timeout_s=serve.body_timeout_s,
     )
+    api.add_middleware(KeyGate, keys=keys, frames_per_minute=serve.frames_per_minute)
+    api.add_middleware(DrainGate, drain=drain)
     api.add_middleware(RequestId)
     api.openapi = lambda: _described(api)  # type: ignore[method-assign]
     return api

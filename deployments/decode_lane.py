@@ -35,6 +35,11 @@ class DecodeLane:
         """Clips that wait."""
         return self._waiting
 
+    @property
+    def full(self) -> bool:
+        """Whether a clip that comes now is refused."""
+        return self._room.locked() and self._waiting >= self._max_waiting
+
     async def load(
         self, request: ClipRequest, data: bytes, plan: TaggingPlan, deadline: float
     ) -> LoadedClip:
@@ -44,7 +49,7 @@ class DecodeLane:
             Overloaded: Too many wait, or the deadline passed before its turn.
             RunError: This machine gives no process to decode in.
         """
-        if self._room.locked() and self._waiting >= self._max_waiting:
+        if self.full:
             raise Overloaded(f"{self._waiting} clips wait to be decoded", code="decode.overloaded")
         self._waiting += 1
         try:

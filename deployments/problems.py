@@ -5,6 +5,7 @@ Knows the error tree and responses; which errors there are is no business of thi
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -21,7 +22,8 @@ from reelsight.nouns.report import Failure
 __all__ = ["PROBLEM", "ClipFailed", "Problem", "answer_with_problems", "problem"]
 
 MEDIA_TYPE = "application/problem+json"
-_RETRY_AFTER_S = 1
+# Nobody reads it: the client left before its answer. The log does.
+_GONE = 499
 
 
 class Problem(BaseModel):
@@ -66,7 +68,7 @@ def problem(error: ReelsightError) -> JSONResponse:
     status = error.http_status
     body = Problem(
         type=f"urn:reelsight:{error.code}",
-        title=HTTPStatus(status).phrase,
+        title="Client Closed Request" if status == _GONE else HTTPStatus(status).phrase,
         status=status,
         detail=error.message,
         code=error.code,
@@ -74,7 +76,9 @@ def problem(error: ReelsightError) -> JSONResponse:
         retryable=error.retryable,
         request_id=request_id(),
     )
-    headers = {"Retry-After": str(_RETRY_AFTER_S)} if status in (429, 503) else {}
+    headers = {}
+    if status in (429, 503):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)

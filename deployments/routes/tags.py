@@ -14,9 +14,12 @@ from starlette.exceptions import HTTPException
 from deployments.problems import PROBLEM, ClipFailed
 from deployments.request_id import request_id
 from deployments.schemas import TagAnswer, UriRequest
+from deployments.security.quota import charged
+from deployments.security.web_fetch import WebFetch
 from deployments.service import Tagger, TagJob
 from reelsight.errors import FetchError, RequestError
 from reelsight.media.sampler import Sampling
+from reelsight.plan import TaggingPlan
 
 __all__ = ["tag_routes"]
 
@@ -47,12 +50,16 @@ _JSON_BYTES = 1 << 16
 _FIELD_BYTES = 1 << 12
 
 
-def tag_routes(tagger: Tagger, timeout_s: float) -> APIRouter:
+def tag_routes(
+    tagger: Tagger, timeout_s: float, web: WebFetch | None = None, reserve_frames: int = 32
+) -> APIRouter:
     """The route over a tagger.
 
     Args:
         tagger: Tags.
         timeout_s: Seconds for a request that asks for no less.
+        web: Fetches what a request names by uri; None for nothing.
+        reserve_frames: What a clip is taken for until it is decoded.
     """
     router = APIRouter(tags=["tags"])
 
@@ -76,7 +83,7 @@ def tag_routes(tagger: Tagger, timeout_s: float) -> APIRouter:
         """
         started = time.monotonic()
         limit = timeout_s if timeout_ms is None else min(timeout_s, timeout_ms / 1000)
-        data, fields = await read_body(request)
+        data, fields = await read_body(request, web)
         named = fields.get("clip_id") or clip_id or request_id()
         looked = fields.get("sampling") or sampling
         job = TagJob(
@@ -85,7 +92,9 @@ def tag_routes(tagger: Tagger, timeout_s: float) -> APIRouter:
             deadline=started + limit,
             sampling=None if looked is None else Sampling.parse(looked),
         )
-        report = await while_connected(request, tagger.tag(job))
+        with charged(request.scope, expected_frames(job, tagger.plan, reserve_frames)) as bill:
+            report = await while_connected(request, tagger.tag(job))
+            bill.settle(max(1, len(report.frames)))
         if report.failure is not None:
             raise ClipFailed(report.failure)
         return TagAnswer.of(report, request_id())
@@ -93,23 +102,33 @@ def tag_routes(tagger: Tagger, timeout_s: float) -> APIRouter:
     return router
 
 
-async def read_body(request: Request) -> tuple[bytes, dict[str, str]]:
+def expected_frames(job: TagJob, plan: TaggingPlan, otherwise: int) -> int:
+    """Frames that a clip is taken for before it is decoded."""
+    sampling = job.sampling or plan.sampling
+    return min(sampling.count if sampling.policy == "count" else otherwise, plan.limits.max_frames)
+
+
+async def read_body(request: Request, web: WebFetch | None = None) -> tuple[bytes, dict[str, str]]:
     """The file's bytes and the fields beside it.
+
+    Args:
+        request: With its body unread.
+        web: Fetches a uri; None for a door that takes none.
 
     Raises:
         RequestError: The body is none of the three, or holds no file.
-        FetchError: `fetch.scheme_refused`: it names a uri.
+        FetchError: `fetch.scheme_refused` or `fetch.refused`: the uri is not fetched.
+        Overloaded: Too many uris are fetched.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return await _form(request)
     if kind == "application/json":
         asked = _json(await request.body())
-        raise FetchError(
-            f"cannot fetch {asked.uri!r}: fetching is off",
-            code="fetch.scheme_refused",
-            hint="Send the file itself.",
-        )
+        if web is None:
+            raise FetchError("this route fetches nothing", code="fetch.scheme_refused")
+        told = asked.model_dump(exclude={"uri"}, exclude_none=True)
+        return await while_connected(request, web.fetch(asked.uri)), told
     if kind == "application/octet-stream" or kind.partition("/")[0] in ("video", "image"):
         return _some(await request.body()), {}
     raise RequestError(
