@@ -65,6 +65,7 @@ def make_api(
         redoc_url=None,
         lifespan=lifespan,
     )
+    api.state.room, api.state.drain = room, drain
     api.include_router(tag_routes(tagger, serve.timeout_s, web, serve.reserve_frames))
     api.include_router(model_routes(tagger))
     api.include_router(health_routes(engine, serve.stall_s, drain))

@@ -94,7 +94,7 @@ def tag_routes(
         )
         with charged(request.scope, expected_frames(job, tagger.plan, reserve_frames)) as bill:
             report = await while_connected(request, tagger.tag(job))
-            bill.settle(max(1, len(report.frames)))
+            bill.settle(max(1, len(report.pts)))
         if report.failure is not None:
             raise ClipFailed(report.failure)
         return TagAnswer.of(report, request_id())

@@ -111,17 +111,22 @@ class WebFetch:
         addresses = await self._resolve(target.host, target.port)
         if not addresses or not all(self._public(address) for address in addresses):
             raise TargetRefused(f"{target.host} has no address, or one that is not public")
-        async with (
-            httpcore.AsyncConnectionPool(
-                ssl_context=self._tls or ssl.create_default_context(),
-                max_connections=1,
-                retries=0,
-                network_backend=_Pinned(target, addresses[0]),
-            ) as pool,
-            pool.stream("GET", _url(target), headers=_headers(target)) as answer,
-        ):
-            self._check(answer.status, answer.headers)
-            return await self._body(answer.aiter_stream())
+        line = _Pinned(target, addresses[0])
+        try:
+            async with (
+                httpcore.AsyncConnectionPool(
+                    ssl_context=self._tls or ssl.create_default_context(),
+                    max_connections=1,
+                    retries=0,
+                    network_backend=line,
+                ) as pool,
+                pool.stream("GET", _url(target), headers=_headers(target)) as answer,
+            ):
+                self._check(answer.status, answer.headers)
+                return await self._body(answer.aiter_stream())
+        finally:
+            # The pool forgets a connection that is given up in the middle of its TLS handshake.
+            await line.close()
 
     def _check(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         if status != 200:
@@ -155,6 +160,7 @@ class _Pinned(httpcore.AsyncNetworkBackend):
     def __init__(self, target: WebTarget, address: str) -> None:
         self._target, self._address = target, address
         self._real = httpcore.AnyIOBackend()
+        self._streams: list[httpcore.AsyncNetworkStream] = []
 
     async def connect_tcp(
         self,
@@ -166,9 +172,16 @@ class _Pinned(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         if (host, port) != (self._target.host, self._target.port):
             raise TargetRefused("another host was asked for than was checked")
-        return await self._real.connect_tcp(
+        stream = await self._real.connect_tcp(
             self._address, port, timeout, local_address, socket_options
         )
+        self._streams.append(stream)
+        return stream
+
+    async def close(self) -> None:
+        """Close whatever is still open."""
+        for stream in self._streams:
+            await stream.aclose()
 
     async def sleep(self, seconds: float) -> None:
         await self._real.sleep(seconds)

@@ -15,7 +15,7 @@ from reelsight.errors import FetchError, Overloaded
 from reelsight.settings import FetchSettings
 
 BODY = b"\x00\x00\x00\x18ftypmp42" + bytes(range(256)) * 16
-Answer = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 MAX = 1 << 16
 
 
@@ -34,17 +34,21 @@ def visit(
     answer: Answer, *, timeout_s: float = 20.0, slowest: int = 1024, uri: str | None = None
 ) -> Visit:
     told = Visit()
+    handling: set[asyncio.Task[None]] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        handling.add(task)
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             told.asked.append(head)
-            await answer(head, writer)
+            await answer(reader, writer)
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
-            writer.close()
+            writer.transport.abort()
 
     async def resolve(host: str, port: int) -> list[str]:
         told.names.append(host)
@@ -69,6 +73,8 @@ def visit(
             told.error = error
         told.seconds = time.monotonic() - started
         server.close()
+        # The client has hung up: whatever still writes, or waits for it, meets that.
+        await asyncio.wait_for(asyncio.gather(*handling), 20)
         assert web.under_way == 0
 
     asyncio.run(run())
@@ -76,7 +82,7 @@ def visit(
 
 
 def whole(head: bytes, body: bytes) -> Answer:
-    async def answer(_: bytes, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(head.replace(b"\n", b"\r\n") + b"\r\n\r\n" + body)
 
     return answer
@@ -151,7 +157,7 @@ def test_every_other_answer_is_the_same_refusal(
 def test_an_endless_body_ends_at_the_cap() -> None:
     sent = 0
 
-    async def endless(_: bytes, writer: asyncio.StreamWriter) -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal sent
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
         while sent < 1 << 28:
@@ -168,7 +174,7 @@ def test_an_endless_body_ends_at_the_cap() -> None:
 def test_a_body_that_drips_ends_before_the_deadline() -> None:
     gone = False
 
-    async def drip(_: bytes, writer: asyncio.StreamWriter) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal gone
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n")
         try:
@@ -186,14 +192,14 @@ def test_a_body_that_drips_ends_before_the_deadline() -> None:
 
 
 def silent() -> Answer:
-    async def answer(_: bytes, writer: asyncio.StreamWriter) -> None:
-        await writer.wait_closed()
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
 
     return answer
 
 
 def half_closed() -> Answer:
-    async def answer(_: bytes, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\nabc")
         writer.write_eof()
         await asyncio.sleep(0)
@@ -202,7 +208,7 @@ def half_closed() -> Answer:
 
 
 def headers_that_drip() -> Answer:
-    async def answer(_: bytes, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n")
         while True:
             writer.write(b"X: y\r\n")
@@ -213,7 +219,7 @@ def headers_that_drip() -> Answer:
 
 
 def endless_hints() -> Answer:
-    async def answer(_: bytes, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 64)
             await writer.drain()
