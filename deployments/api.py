@@ -19,6 +19,7 @@ from deployments.routes.models import model_routes
 from deployments.routes.tags import tag_routes
 from deployments.schemas import UriRequest
 from deployments.security.gate import KeyFile, KeyGate
+from deployments.security.scopes import add_keys
 from deployments.security.web_fetch import WebFetch
 from deployments.service import Tagger
 from reelsight.settings import Settings
@@ -90,6 +91,7 @@ def _described(api: FastAPI) -> dict[str, Any]:
         document = get_openapi(
             title=api.title, version=api.version, description=api.description, routes=api.routes
         )
+        add_keys(document)
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         for model in (Problem, UriRequest):
             schemas[model.__name__] = model.model_json_schema()

@@ -58,9 +58,11 @@ class ClipFailed(ReelsightError):
         super().__init__(failure.message, code=failure.code, hint=failure.hint)
         self.stage = failure.stage
         self.retryable = failure.retryable
-        # What the bytes are is the client's; what we or the store could not do is not.
-        ours = {"internal": 500, "engine": 503}
-        self.http_status = 503 if failure.retryable else ours.get(failure.stage, 422)
+        # What the bytes are is the client's; what we or the store could not do is not. A failure of
+        # stage `engine` is of its frames: what breaks the engine itself is raised, and blames none.
+        self.http_status = 503 if failure.retryable else 422
+        if failure.stage == "internal":
+            self.http_status = 500
 
 
 def problem(error: ReelsightError) -> JSONResponse:

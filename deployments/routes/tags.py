@@ -48,6 +48,7 @@ _BODY: dict[str, Any] = {
 }
 _JSON_BYTES = 1 << 16
 _FIELD_BYTES = 1 << 12
+_LONGEST = {"clip_id": 256, "sampling": 64}
 
 
 def tag_routes(
@@ -161,6 +162,13 @@ async def _form(request: Request) -> tuple[bytes, dict[str, str]]:
                 code="request.form",
             )
         fields = {name: value for name, value in form.items() if isinstance(value, str)}
+        for name, value in fields.items():
+            if len(value) > _LONGEST[name]:
+                raise RequestError(
+                    f"{name} has {len(value)} characters, at most {_LONGEST[name]} are taken",
+                    status=422,
+                    code="request.schema",
+                )
         return _some(await file.read()), fields
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-__all__ = ["ANY_KEY", "PUBLIC", "needed_scope"]
+__all__ = ["ANY_KEY", "PUBLIC", "add_keys", "needed_scope"]
 
 PUBLIC = "public"
 ANY_KEY = "any"
@@ -35,3 +36,17 @@ def needed_scope(method: str, path: str) -> str:
         if methods.fullmatch(method) and paths.fullmatch(path):
             return scope
     return "admin"
+
+
+def add_keys(document: dict[str, Any]) -> None:
+    """Say in an OpenAPI document which operations ask for a key, and with which scope."""
+    document.setdefault("components", {})["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            needed = needed_scope(method.upper(), path)
+            operation["security"] = [] if needed == PUBLIC else [{"bearer": []}, {"apiKey": []}]
+            if needed not in (PUBLIC, ANY_KEY):
+                operation["x-scope"] = needed
