@@ -39,13 +39,18 @@ class Room:
         self.bytes = 0
         self._mean_s = 0.0
 
+    @property
+    def full(self) -> bool:
+        """Whether a request that comes now is refused, whatever its body."""
+        return self.requests >= self._max_requests or self._full()
+
     def enter(self, length: int) -> None:
         """Let a request in, with as many bytes of body as it says.
 
         Raises:
             Overloaded: There is no room; it says when there may be.
         """
-        if self.requests >= self._max_requests or self._full():
+        if self.full:
             raise self._overloaded(f"{self.requests} requests are under way")
         self.hold(length)
         self.requests += 1

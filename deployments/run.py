@@ -46,9 +46,10 @@ def serving(settings: Settings, name: str = "reelsight") -> Iterator[str]:
 def serve_until_told(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM; what is under way is finished first."""
     told = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: told.set())
     with serving(settings) as url:
+        # Ray sets handlers of its own when it starts, which end the process at once.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: told.set())
         print(f"listening on {url}", flush=True)
         told.wait()
         drain(settings.serve.drain_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from deployments.admission import Room
 from reelsight.errors import Overloaded
+from reelsight.steps import LoadedClip, load_clip
 
 RAW = {"content-type": "image/png"}
 FLAGS = {
@@ -105,6 +107,42 @@ def test_a_full_replica_refuses_before_it_reads(opened: Any, grey: bytes) -> Non
             door.engine.go.set()
             assert [a.status_code for a in await asyncio.gather(*held)] == [200, 200]
             assert (room.requests, room.bytes) == (0, 0)
+
+    asyncio.run(run())
+
+
+def test_a_full_decode_lane_refuses_before_it_reads(
+    opened: Any, grey: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        read += 1
+        yield grey
+
+    go = threading.Event()
+
+    def held(*args: Any) -> LoadedClip:
+        assert go.wait(60)
+        return load_clip(*args)
+
+    monkeypatch.setattr("deployments.decode_lane.load_clip", held)
+
+    async def run() -> None:
+        async with opened({"serve.decoders": 1, "serve.max_waiting_clips": 1}) as door:
+            under_way = [
+                asyncio.ensure_future(door.client.post("/v1/tags", content=grey, headers=RAW))
+                for _ in range(2)
+            ]
+            room: Room = door.api.state.room
+            await until(lambda: room.full)
+            answer = await door.client.post("/v1/tags", content=body(), headers=RAW)
+            assert (answer.status_code, answer.json()["code"]) == (503, "serve.overloaded")
+            assert (read, room.requests) == (0, 2)
+            go.set()
+            assert [a.status_code for a in await asyncio.gather(*under_way)] == [200, 200]
+            assert not room.full
 
     asyncio.run(run())
 

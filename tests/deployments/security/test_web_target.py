@@ -369,7 +369,9 @@ def test_an_address_of_the_public_internet(address: str) -> None:
     "addresses",
     [[], ["127.0.0.1"], ["93.184.215.14", "10.0.0.1"], ["::ffff:93.184.215.14"], ["nonsense"]],
 )
-def test_a_listed_name_with_one_private_address_is_not_asked(addresses: list[str]) -> None:
+def test_a_listed_name_with_one_private_address_is_not_asked(
+    addresses: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     async def resolve(host: str, port: int) -> list[str]:
         assert (host, port) == ("clips.example.com", 80)
         return addresses
@@ -378,6 +380,7 @@ def test_a_listed_name_with_one_private_address_is_not_asked(addresses: list[str
     with pytest.raises(FetchError, match="cannot be fetched") as refused:
         asyncio.run(web.fetch("http://clips.example.com/a.mp4"))
     assert refused.value.code == "fetch.refused"
+    assert "has no address, or one that is not public" in caplog.text
 
 
 def test_without_hosts_nothing_is_fetched() -> None:
