@@ -19,6 +19,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/docs_drift.py
+	$(BIN)/python -m scripts.openapi
 	$(BIN)/python -m benchmarks.tables --check
 
 # What needs torch: the export of open_clip models, and the programs that torch compiles.

@@ -10,7 +10,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 import reelsight
+from deployments.admission import Admission, Room
 from deployments.body_cap import BodyCap
+from deployments.drain import Drain, DrainGate
 from deployments.engine_door import EngineDoor
 from deployments.jobs.answer import JobRequest
 from deployments.jobs.desk import JobDesk
@@ -22,6 +24,9 @@ from deployments.routes.jobs import job_routes
 from deployments.routes.models import model_routes
 from deployments.routes.tags import tag_routes
 from deployments.schemas import UriRequest
+from deployments.security.gate import KeyFile, KeyGate
+from deployments.security.scopes import add_keys
+from deployments.security.web_fetch import WebFetch
 from deployments.service import Tagger
 from reelsight.settings import Settings
 
@@ -37,6 +42,9 @@ def make_api(
     settings: Settings,
     lifespan: Any = None,
     webhooks: Webhooks | None = None,
+    *,
+    drain: Drain | None = None,
+    web: WebFetch | None = None,
 ) -> FastAPI:
     """Routes, middleware and the answers to errors.
 
@@ -46,9 +54,19 @@ def make_api(
         settings: Bounds.
         lifespan: What is closed when the application ends, as FastAPI takes it.
         webhooks: Posts results of jobs; those of the settings when None.
+        drain: Whether the door is closing; one of its own when None.
+        web: Fetches what requests name by uri; as the settings say when None.
+
+    Raises:
+        ConfigError: The keys file cannot be read.
     """
     serve = settings.serve
     desk = JobDesk(settings, tagger, webhooks)
+    drain = drain or Drain()
+    web = web or WebFetch(serve.fetch, settings.media.limits.max_bytes)
+    named = serve.keys_file is not None or settings.keys_file.exists()
+    keys = KeyFile(settings.keys_file) if named else None
+    room = Room(serve.max_requests, serve.max_body_bytes, lambda: tagger.full)
     api = FastAPI(
         title="Reelsight",
         version=reelsight.__version__,
@@ -57,17 +75,21 @@ def make_api(
         redoc_url=None,
         lifespan=_with_jobs(desk, lifespan),
     )
-    api.include_router(tag_routes(tagger, serve.timeout_s, desk))
-    api.include_router(job_routes(desk))
+    api.state.room, api.state.drain = room, drain
+    api.include_router(tag_routes(tagger, serve.timeout_s, desk, web, serve.reserve_frames))
+    api.include_router(job_routes(desk, web))
     api.include_router(model_routes(tagger))
-    api.include_router(health_routes(engine, serve.stall_s))
+    api.include_router(health_routes(engine, serve.stall_s, drain))
     answer_with_problems(api)
     # The last added is the outermost: a body that is refused has a name, too.
+    api.add_middleware(Admission, room=room)
     api.add_middleware(
         BodyCap,
         max_bytes=settings.media.limits.max_bytes + _FORM_BYTES,
         timeout_s=serve.body_timeout_s,
     )
+    api.add_middleware(KeyGate, keys=keys, frames_per_minute=serve.frames_per_minute)
+    api.add_middleware(DrainGate, drain=drain)
     api.add_middleware(RequestId)
     api.openapi = lambda: _described(api)  # type: ignore[method-assign]
     return api
@@ -90,6 +112,7 @@ def _described(api: FastAPI) -> dict[str, Any]:
         document = get_openapi(
             title=api.title, version=api.version, description=api.description, routes=api.routes
         )
+        add_keys(document)
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         for model in (Problem, UriRequest, JobRequest):
             schemas[model.__name__] = model.model_json_schema()

@@ -14,10 +14,13 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
+from ray.serve.context import _get_global_client
 
 from deployments.api import make_api
 from deployments.assembly import Assembly, OwnEngine
+from deployments.drain import Drain, process_drain
 from deployments.replicas import EngineReplica, HandleDoor, HandleTagger, MediaReplica
+from deployments.security.listening import require_keys_beyond_loopback
 from engines.catalog import recipe_for
 from reelsight.engine import EngineRecipe
 from reelsight.plan import TaggingPlan, plan_for
@@ -25,7 +28,11 @@ from reelsight.settings import Settings
 
 __all__ = ["build_app", "single_api"]
 
-_ENGINE, _MEDIA = "engine", "media"
+INGRESS, _ENGINE, _MEDIA = "ingress", "engine", "media"
+# Health, models and metrics are asked for beside what Admission counts.
+_BESIDE = 32
+_FRAME_JOBS_AT_ONCE = 512
+_DECODERS = 8
 
 
 def build_app(settings: Settings) -> Application:
@@ -37,14 +44,27 @@ def build_app(settings: Settings) -> Application:
     recipe = recipe_for(settings)
     plan = plan_for(recipe, settings)
     if settings.serve.topology == "single":
-        return _ingress(lambda: single_api(recipe, plan, settings)).bind()
-    engine = serve.deployment(EngineReplica, name=_ENGINE).bind(recipe, settings)
-    media = serve.deployment(MediaReplica, name=_MEDIA).bind(plan, settings, engine)
+        return _ingress(
+            lambda: single_api(recipe, plan, settings, drain=process_drain()), settings
+        ).bind()
+    # What a replica cannot hold it refuses itself, at once; Serve's queues would keep it waiting.
+    waiting = settings.serve.max_waiting_clips
+    engine = serve.deployment(
+        EngineReplica, name=_ENGINE, max_ongoing_requests=_FRAME_JOBS_AT_ONCE
+    ).bind(recipe, settings)
+    media = serve.deployment(
+        MediaReplica,
+        name=_MEDIA,
+        max_ongoing_requests=waiting + (settings.serve.decoders or _DECODERS),
+        max_queued_requests=waiting,
+    ).bind(plan, settings, engine)
     # The builder runs where the ingress runs: handles are asked for there, by name.
-    return _ingress(lambda: _split_api(plan, settings)).bind(media)
+    return _ingress(lambda: _split_api(plan, settings), settings).bind(media)
 
 
-def single_api(recipe: EngineRecipe, plan: TaggingPlan, settings: Settings) -> FastAPI:
+def single_api(
+    recipe: EngineRecipe, plan: TaggingPlan, settings: Settings, drain: Drain | None = None
+) -> FastAPI:
     """The whole in this process; the engine is warm when this returns."""
     with ExitStack() as undo:
         engine = OwnEngine(recipe, settings)
@@ -52,14 +72,14 @@ def single_api(recipe: EngineRecipe, plan: TaggingPlan, settings: Settings) -> F
         assembly = Assembly(plan, settings, engine)
         undo.callback(assembly.close)
         parts = undo.pop_all()
-    return make_api(assembly.service, engine, settings, lifespan=_closing(parts))
+    return make_api(assembly.service, engine, settings, lifespan=_closing(parts), drain=drain)
 
 
 def _split_api(plan: TaggingPlan, settings: Settings) -> FastAPI:
     name = serve.get_replica_context().app_name
     engine = HandleDoor(serve.get_deployment_handle(_ENGINE, app_name=name))
     tagger = HandleTagger(serve.get_deployment_handle(_MEDIA, app_name=name), plan)
-    return make_api(tagger, engine, settings)
+    return make_api(tagger, engine, settings, drain=process_drain())
 
 
 def _closing(parts: ExitStack) -> Callable[[FastAPI], Any]:
@@ -71,14 +91,31 @@ def _closing(parts: ExitStack) -> Callable[[FastAPI], Any]:
     return lifespan
 
 
-def _ingress(builder: Callable[[], FastAPI]) -> Any:
+def _ingress(builder: Callable[[], FastAPI], settings: Settings) -> Any:
+    def checked() -> FastAPI:
+        # Where this replica's proxy listens is Serve's to say, not the settings'.
+        require_keys_beyond_loopback(settings, _get_global_client().http_config.host)
+        return builder()
+
     class Ingress:
         """HTTP."""
 
         def __init__(self, *_: object) -> None:
             """Handles are bound so that Serve starts what is behind them."""
 
-    return serve.deployment(serve.ingress(builder)(Ingress), name="ingress")
+        async def drain(self, timeout_s: float) -> bool:
+            """Refuse what comes; whether all that was under way has ended in that time."""
+            process_drain().begin()
+            return await process_drain().idle(timeout_s)
+
+    at_once = settings.serve.max_requests
+    return serve.deployment(
+        serve.ingress(checked)(Ingress),
+        name=INGRESS,
+        # Serve's own queue would hold what Admission refuses at once.
+        max_ongoing_requests=at_once + _BESIDE,
+        max_queued_requests=at_once,
+    )
 
 
 def __getattr__(name: str) -> Application:

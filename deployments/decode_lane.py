@@ -38,6 +38,11 @@ class DecodeLane:
         """Clips of requests that wait; jobs are bounded where they are kept."""
         return self._waiting
 
+    @property
+    def full(self) -> bool:
+        """Whether a clip that comes now is refused."""
+        return self._turns.full and self._waiting >= self._max_waiting
+
     async def load(
         self,
         request: ClipRequest,
@@ -54,7 +59,7 @@ class DecodeLane:
             RunError: This machine gives no process to decode in.
         """
         counted = 0 if background else 1
-        if counted and self._turns.full and self._waiting >= self._max_waiting:
+        if counted and self.full:
             raise Overloaded(f"{self._waiting} clips wait to be decoded", code="decode.overloaded")
         self._waiting += counted
         try:

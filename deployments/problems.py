@@ -5,6 +5,7 @@ Knows the error tree and responses; which errors there are is no business of thi
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -21,7 +22,8 @@ from reelsight.nouns.report import Failure
 __all__ = ["PROBLEM", "ClipFailed", "Problem", "answer_with_problems", "described", "problem"]
 
 MEDIA_TYPE = "application/problem+json"
-_RETRY_AFTER_S = 1
+# Nobody reads it: the client left before its answer. The log does.
+_GONE = 499
 
 
 class Problem(BaseModel):
@@ -56,15 +58,19 @@ class ClipFailed(ReelsightError):
         super().__init__(failure.message, code=failure.code, hint=failure.hint)
         self.stage = failure.stage
         self.retryable = failure.retryable
-        # What the bytes are is the client's; what we or the store could not do is not.
-        ours = {"internal": 500, "engine": 503}
-        self.http_status = 503 if failure.retryable else ours.get(failure.stage, 422)
+        # What the bytes are is the client's; what we or the store could not do is not. A failure of
+        # stage `engine` is of its frames: what breaks the engine itself is raised, and blames none.
+        self.http_status = 503 if failure.retryable else 422
+        if failure.stage == "internal":
+            self.http_status = 500
 
 
 def problem(error: ReelsightError) -> JSONResponse:
     """The answer to a request that an error ended."""
     status = error.http_status
-    headers = {"Retry-After": str(_RETRY_AFTER_S)} if status in (429, 503) else {}
+    headers = {}
+    if status in (429, 503):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(described(error, request_id()), status, headers, MEDIA_TYPE)
@@ -85,11 +91,8 @@ def described(error: ReelsightError, name: str) -> dict[str, Any]:
 
 
 def _title(status: int) -> str:
-    """The status in words; 499, a client that has gone, is nobody's standard."""
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Client Closed Request"
+    """The status in words; that of a client that has gone is nobody's standard."""
+    return "Client Closed Request" if status == _GONE else HTTPStatus(status).phrase
 
 
 def answer_with_problems(api: FastAPI) -> None:

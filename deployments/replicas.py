@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 from ray import serve
+from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
 from deployments.assembly import Assembly
 from deployments.engine_door import HostDoor
 from deployments.service import TagJob
 from reelsight.engine import EngineRecipe, EngineWorker
-from reelsight.errors import EngineError, ReelsightError
+from reelsight.errors import EngineError, Overloaded, ReelsightError
 from reelsight.nouns.report import Report
 from reelsight.plan import TaggingPlan
 from reelsight.settings import Settings
@@ -164,10 +165,20 @@ class HandleTagger:
     def plan(self) -> TaggingPlan:
         return self._plan
 
+    @property
+    def full(self) -> bool:
+        # The replicas' queues are theirs; Serve says that they are full when it is asked.
+        return False
+
     async def tag(self, job: TagJob) -> Report:
         # Who hears of progress is in this process, and stays here.
         sent = replace(job, heard=None)
-        answer = await self._handle.tag.remote(sent, job.deadline - time.monotonic())
+        try:
+            answer = await self._handle.tag.remote(sent, job.deadline - time.monotonic())
+        except BackPressureError as error:
+            raise Overloaded(
+                "too many clips wait for a media replica", code="decode.overloaded"
+            ) from error
         if isinstance(answer, ReelsightError):
             raise answer
         report: Report = answer

@@ -59,6 +59,10 @@ class Tagger(Protocol):
     def plan(self) -> TaggingPlan:
         """What is done to clips that come now."""
 
+    @property
+    def full(self) -> bool:
+        """Whether a clip that comes now is refused, as far as it is known here."""
+
     async def tag(self, job: TagJob) -> Report:
         """As TaggingService."""
 
@@ -81,6 +85,11 @@ class TaggingService:
     def plan(self) -> TaggingPlan:
         """What is done to clips that come now."""
         return self._plan
+
+    @property
+    def full(self) -> bool:
+        """Whether a clip that comes now is refused."""
+        return self._lane.full
 
     def use(self, plan: TaggingPlan) -> None:
         """Another plan for the clips that come from now on; those under way keep theirs."""

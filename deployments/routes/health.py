@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from deployments.drain import Drain, Draining
 from deployments.engine_door import EngineDoor
 from deployments.problems import PROBLEM
 from reelsight.errors import EngineError
@@ -27,12 +28,13 @@ class Wedged(EngineError):
     hint = "The replica is replaced; try again."
 
 
-def health_routes(engine: EngineDoor, stall_s: float) -> APIRouter:
+def health_routes(engine: EngineDoor, stall_s: float, drain: Drain | None = None) -> APIRouter:
     """The routes over an engine.
 
     Args:
         engine: Whose progress is life.
         stall_s: Seconds without any that it may take.
+        drain: Whether the door is closing.
     """
     router = APIRouter(tags=["health"])
 
@@ -47,6 +49,8 @@ def health_routes(engine: EngineDoor, stall_s: float) -> APIRouter:
     @router.get("/readyz", response_model=Health, responses=PROBLEM)
     async def readyz() -> Health:
         """Whether requests are answered: the engine is warm before the first of them is heard."""
+        if drain is not None and drain.begun:
+            raise Draining("this replica is closing")
         return await healthz()
 
     return router

@@ -16,6 +16,7 @@ from deployments.jobs.stream import JobStreams
 from deployments.problems import PROBLEM
 from deployments.request_id import request_id
 from deployments.routes.tags import clip_body, read_body
+from deployments.security.web_fetch import WebFetch
 
 __all__ = ["job_routes"]
 
@@ -29,11 +30,14 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def job_routes(desk: JobDesk, streams: JobStreams | None = None) -> APIRouter:
+def job_routes(
+    desk: JobDesk, web: WebFetch | None = None, streams: JobStreams | None = None
+) -> APIRouter:
     """The routes over a desk.
 
     Args:
         desk: Takes jobs.
+        web: Fetches what a request names by uri; None for nothing.
         streams: Of their events.
     """
     router = APIRouter(tags=["jobs"])
@@ -57,7 +61,7 @@ def job_routes(desk: JobDesk, streams: JobStreams | None = None) -> APIRouter:
 
         A webhook's host must be one of those that results are posted to.
         """
-        data, fields = await read_body(request, JobRequest)
+        data, fields = await read_body(request, JobRequest, web)
         asked = NewJob(
             clip_id=fields.get("clip_id") or clip_id or request_id(),
             request_id=request_id(),

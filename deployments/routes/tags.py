@@ -20,15 +20,19 @@ from deployments.jobs.prefer import Preference
 from deployments.problems import PROBLEM, ClipFailed
 from deployments.request_id import request_id
 from deployments.schemas import TagAnswer, UriRequest
+from deployments.security.quota import charged
+from deployments.security.web_fetch import WebFetch
 from deployments.service import Tagger, TagJob
 from reelsight.errors import FetchError, RequestError
 from reelsight.media.sampler import Sampling
+from reelsight.plan import TaggingPlan
 
 __all__ = ["clip_body", "read_body", "tag_routes", "while_connected"]
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _JSON_BYTES = 1 << 16
 _FIELD_BYTES = 1 << 12
+_LONGEST = {"clip_id": 256, "sampling": 64, "webhook": 2048}
 
 
 def clip_body(schema: str, **fields: dict[str, Any]) -> dict[str, Any]:
@@ -62,13 +66,21 @@ def clip_body(schema: str, **fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def tag_routes(tagger: Tagger, timeout_s: float, desk: JobDesk) -> APIRouter:
+def tag_routes(
+    tagger: Tagger,
+    timeout_s: float,
+    desk: JobDesk,
+    web: WebFetch | None = None,
+    reserve_frames: int = 32,
+) -> APIRouter:
     """The route over a tagger.
 
     Args:
         tagger: Tags.
         timeout_s: Seconds for a request that asks for no less.
         desk: Takes what is answered later.
+        web: Fetches what a request names by uri; None for nothing.
+        reserve_frames: What a clip is taken for until it is decoded.
     """
     router = APIRouter(tags=["tags"])
 
@@ -95,7 +107,7 @@ def tag_routes(tagger: Tagger, timeout_s: float, desk: JobDesk) -> APIRouter:
         started = time.monotonic()
         limit = timeout_s if timeout_ms is None else min(timeout_s, timeout_ms / 1000)
         prefers = Preference.parse(request.headers.get("prefer", ""))
-        data, fields = await read_body(request)
+        data, fields = await read_body(request, web=web)
         named = fields.get("clip_id") or clip_id or request_id()
         looked = fields.get("sampling") or sampling
         if desk.runs_later(prefers, data):
@@ -110,7 +122,9 @@ def tag_routes(tagger: Tagger, timeout_s: float, desk: JobDesk) -> APIRouter:
             deadline=started + limit,
             sampling=None if looked is None else Sampling.parse(looked),
         )
-        report = await while_connected(request, tagger.tag(job))
+        with charged(request.scope, expected_frames(job, tagger.plan, reserve_frames)) as bill:
+            report = await while_connected(request, tagger.tag(job))
+            bill.settle(max(1, len(report.pts)))
         if report.failure is not None:
             raise ClipFailed(report.failure)
         return TagAnswer.of(report, request_id())
@@ -118,29 +132,36 @@ def tag_routes(tagger: Tagger, timeout_s: float, desk: JobDesk) -> APIRouter:
     return router
 
 
+def expected_frames(job: TagJob, plan: TaggingPlan, otherwise: int) -> int:
+    """Frames that a clip is taken for before it is decoded."""
+    sampling = job.sampling or plan.sampling
+    return min(sampling.count if sampling.policy == "count" else otherwise, plan.limits.max_frames)
+
+
 async def read_body(
-    request: Request, known: type[UriRequest] = UriRequest
+    request: Request, known: type[UriRequest] = UriRequest, web: WebFetch | None = None
 ) -> tuple[bytes, dict[str, str]]:
     """The file's bytes and the fields beside it.
 
     Args:
-        request: The request.
+        request: With its body unread.
         known: What a JSON body is; a form has `file` for its `uri`.
+        web: Fetches a uri; None for a door that takes none.
 
     Raises:
         RequestError: The body is none of the three, or holds no file.
-        FetchError: `fetch.scheme_refused`: it names a uri.
+        FetchError: `fetch.scheme_refused` or `fetch.refused`: the uri is not fetched.
+        Overloaded: Too many uris are fetched.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return await _form(request, known)
     if kind == "application/json":
         asked = _json(await request.body(), known)
-        raise FetchError(
-            f"cannot fetch {asked.uri!r}: fetching is off",
-            code="fetch.scheme_refused",
-            hint="Send the file itself.",
-        )
+        if web is None:
+            raise FetchError("this route fetches nothing", code="fetch.scheme_refused")
+        told = asked.model_dump(exclude={"uri"}, exclude_none=True)
+        return await while_connected(request, web.fetch(asked.uri)), told
     if kind == "application/octet-stream" or kind.partition("/")[0] in ("video", "image"):
         return _some(await request.body()), {}
     raise RequestError(
@@ -173,6 +194,13 @@ async def _form(request: Request, known: type[UriRequest]) -> tuple[bytes, dict[
                 code="request.form",
             )
         fields = {name: value for name, value in form.items() if isinstance(value, str)}
+        for name, value in fields.items():
+            if len(value) > _LONGEST[name]:
+                raise RequestError(
+                    f"{name} has {len(value)} characters, at most {_LONGEST[name]} are taken",
+                    status=422,
+                    code="request.schema",
+                )
         return _some(await file.read()), fields
 
 

@@ -41,6 +41,8 @@ class ReelsightError(Exception):
     stage = "internal"
     http_status = 500
     retryable = False
+    #: Seconds after which another try is worth it, where it is retryable.
+    retry_after_s = 1.0
     hint = "Report this with the command that led here."
 
     def __init__(self, message: str, *, code: str | None = None, hint: str | None = None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +41,7 @@ from reelsight.media.sampler import Sampling
 
 __all__ = [
     "EngineSettings",
+    "FetchSettings",
     "JobSettings",
     "MediaSettings",
     "RaySettings",
@@ -144,6 +146,36 @@ class RaySettings(_Strict):
     clips_per_block: int = Field(default=32, ge=1)
 
 
+class FetchSettings(_Strict):
+    """Clips that a request names by `uri`. Off unless hosts are named.
+
+    Attributes:
+        hosts: Host names that may be asked, in lower case; `*.example.com` for every name below.
+            Numeric addresses are never taken.
+        ports: TCP ports that may be asked.
+        timeout_s: Seconds for the whole of a fetch, names and all.
+        max_bytes: Largest file, where media.limits does not say less.
+        min_bytes_per_s: Slowest mean rate, after two seconds of grace.
+        at_once: Fetches at a time in one replica; more are refused at once.
+    """
+
+    hosts: tuple[str, ...] = ()
+    ports: tuple[int, ...] = (80, 443)
+    timeout_s: float = Field(default=20.0, gt=0)
+    max_bytes: int = Field(default=256 << 20, ge=1)
+    min_bytes_per_s: int = Field(default=65_536, ge=1)
+    at_once: int = Field(default=8, ge=1)
+
+    @field_validator("hosts")
+    @classmethod
+    def _names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        name = re.compile(r"(\*\.)?([a-z0-9_-]{1,63}\.)+[a-z][a-z0-9-]{0,62}", re.ASCII)
+        for host in hosts:
+            if not name.fullmatch(host):
+                raise ValueError(f"{host!r} is not a host name such as clips.example.com")
+        return hosts
+
+
 class JobSettings(_Strict):
     """What the HTTP door answers later: which clips, how many, for how long.
 
@@ -219,6 +251,17 @@ class ServeSettings(JobSettings):
             once.
         decoders: Clips decoded at a time in one replica; None for the cores of the machine.
         stall_s: Seconds without a finished batch after which a busy engine counts as wedged.
+        keys_file: API keys, as `reelsight keys add` writes them; None for `keys.yaml` in data_dir,
+            where that is there. Without keys only loopback is listened on.
+        frames_per_minute: Frames that one replica looks at for all keys together; None for no
+            bound.
+        reserve_frames: Frames that a clip is taken for until it is decoded, where its sampling
+            names no count.
+        max_requests: Requests with a body that one replica has at a time; more are refused before
+            their body is read.
+        max_body_bytes: Bytes of bodies that one replica holds at a time.
+        drain_s: Seconds that requests under way get when the door is closed.
+        fetch: Clips named by `uri`.
     """
 
     host: str = "127.0.0.1"
@@ -229,6 +272,13 @@ class ServeSettings(JobSettings):
     max_waiting_clips: int = Field(default=64, ge=1)
     decoders: int | None = Field(default=None, ge=1)
     stall_s: float = Field(default=30.0, gt=0)
+    keys_file: Path | None = None
+    frames_per_minute: int | None = Field(default=None, ge=1)
+    reserve_frames: int = Field(default=32, ge=1)
+    max_requests: int = Field(default=256, ge=1)
+    max_body_bytes: int = Field(default=2 << 30, ge=1)
+    drain_s: float = Field(default=30.0, gt=0)
+    fetch: FetchSettings = FetchSettings()
 
 
 class Settings(BaseSettings):
@@ -282,6 +332,11 @@ class Settings(BaseSettings):
         except (SettingsError, OSError, ValueError, TypeError) as error:
             # Sources refuse what is no mapping at all, each with an error of its own.
             raise ConfigError(f"the settings cannot be read: {error}") from error
+
+    @property
+    def keys_file(self) -> Path:
+        """The API keys of the HTTP door, whether it is there or not."""
+        return self.serve.keys_file or self.data_dir / "keys.yaml"
 
     @property
     def banks_dir(self) -> Path:

@@ -8,7 +8,19 @@ import typer
 
 import reelsight
 from jobs.backfill import command as backfill
-from reelsight.cli import bank, decode, doctor, engine, models, probe, query, samples, serve, tag
+from reelsight.cli import (
+    bank,
+    decode,
+    doctor,
+    engine,
+    keys,
+    models,
+    probe,
+    query,
+    samples,
+    serve,
+    tag,
+)
 from reelsight.cli.console import run_app
 
 __all__ = ["app", "main"]
@@ -25,6 +37,7 @@ app.command(name="serve")(serve.command)
 app.command(name="query")(query.command)
 app.add_typer(bank.app, name="bank")
 app.add_typer(engine.app, name="engine")
+app.add_typer(keys.app, name="keys")
 app.command(name="models")(models.command)
 app.command(name="samples")(samples.samples)
 app.command(name="manifest")(samples.manifest)

@@ -171,6 +171,11 @@ class EngineHost:
         return request.future
 
     @property
+    def queued_frames(self) -> int:
+        """Frames that wait for the engine."""
+        return self._queued
+
+    @property
     def stalled_s(self) -> float:
         """Seconds since the engine last gave something back, while it has work; else 0."""
         since = self._working_since

@@ -35,6 +35,10 @@ class Gate:
     def plan(self) -> TaggingPlan:
         return self._tagger.plan
 
+    @property
+    def full(self) -> bool:
+        return self._tagger.full
+
     async def tag(self, job: TagJob) -> Report:
         if job.background:
             self.seen.append(job)

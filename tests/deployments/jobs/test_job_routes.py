@@ -325,7 +325,7 @@ def test_what_may_pass_is_tried_again_and_a_bug_too(
         failing: list[Exception] = []
 
         class Failing:
-            plan = tagger.plan
+            plan, full = tagger.plan, tagger.full
 
             async def tag(self, job: Any) -> Report:
                 if failing:

@@ -1,0 +1,122 @@
+"""Frames are what is counted: guessed before decoding, settled after."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.security.quota import CALLER, Caller, TokenBucket, TooManyFrames, charged
+from reelsight.errors import Overloaded, RequestError
+from reelsight.keyring import add_key
+from reelsight.samples.clips import SampleClip
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_bucket_fills_evenly_and_holds_a_minute() -> None:
+    clock = Clock()
+    bucket = TokenBucket(60, clock)
+    assert bucket.wait_s(60) == 0
+    bucket.take(60)
+    assert bucket.wait_s(1) == pytest.approx(1)
+    clock.now = 30
+    assert bucket.wait_s(30) == 0
+    assert bucket.wait_s(40) == pytest.approx(10)
+    assert bucket.wait_s(6000) == pytest.approx(30), "a full bucket lets anything in"
+    clock.now = 3000
+    assert bucket.wait_s(60) == 0
+    bucket.take(60)
+    assert bucket.wait_s(60) == pytest.approx(60)
+
+
+def test_a_charge_is_settled_refunded_or_kept() -> None:
+    clock = Clock()
+    bucket = TokenBucket(60, clock)
+    scope = {CALLER: Caller(None, (bucket,))}
+
+    def left() -> float:
+        return 60 - bucket.wait_s(60)
+
+    with charged(scope, 20) as bill:
+        assert left() == pytest.approx(40)
+        bill.settle(5)
+    assert left() == pytest.approx(55)
+    with pytest.raises(Overloaded), charged(scope, 20):
+        raise Overloaded("full")
+    assert left() == pytest.approx(55)
+    with pytest.raises(asyncio.CancelledError), charged(scope, 20):
+        raise asyncio.CancelledError
+    assert left() == pytest.approx(35)
+    with pytest.raises(RequestError), charged(scope, 5):
+        raise RequestError("gone", status=499)
+    assert left() == pytest.approx(30)
+    with charged(scope, 30) as bill:
+        bill.settle(90)
+    with pytest.raises(TooManyFrames) as debt, charged(scope, 1):
+        pass
+    assert debt.value.retry_after_s == pytest.approx(61)
+    with charged({}, 10**6) as bill:
+        bill.settle(10**7)
+
+
+def test_a_caller_beyond_its_frames_is_told_when_to_come_back(
+    opened: Any, tmp_path: Path, grey: bytes, samples: list[SampleClip]
+) -> None:
+    keys = tmp_path / "keys.yaml"
+    small, _ = add_key(keys, "small", ["tags"], 6)
+    large, _ = add_key(keys, "large", ["tags"], 6000)
+    clip = samples[0].path.read_bytes()
+
+    async def run() -> None:
+        async with opened({"serve.keys_file": str(keys), "serve.reserve_frames": 4}) as door:
+
+            async def post(key: str, data: bytes, query: str = "") -> Any:
+                headers = {"x-api-key": key, "content-type": "application/octet-stream"}
+                return await door.client.post(f"/v1/tags{query}", content=data, headers=headers)
+
+            stills = [await post(small, grey, "?sampling=count:1") for _ in range(6)]
+            assert [answer.status_code for answer in stills] == [200] * 6
+            refused = await post(small, grey, "?sampling=count:1")
+            body = refused.json()
+            assert (refused.status_code, body["code"]) == (429, "quota.frames")
+            assert body["retryable"]
+            assert 1 <= int(refused.headers["retry-after"]) <= 11
+            ok = await post(large, clip)
+            assert ok.status_code == 200
+            assert len(ok.json()["frames"]) >= 1
+
+    asyncio.run(run())
+
+
+def test_all_callers_together_are_bounded_too(opened: Any, grey: bytes) -> None:
+    async def run() -> None:
+        flags = {"serve.frames_per_minute": 2, "serve.reserve_frames": 1}
+        async with opened(flags) as door:
+            raw = {"content-type": "image/png"}
+            read = 0
+
+            async def body() -> AsyncIterator[bytes]:
+                nonlocal read
+                read += 1
+                yield grey
+
+            codes = [
+                (await door.client.post("/v1/tags", content=grey, headers=raw)).status_code
+                for _ in range(3)
+            ]
+            assert codes == [200, 200, 429]
+            unread = await door.client.post("/v1/tags", content=body(), headers=raw)
+            assert (unread.status_code, read) == (429, 0)
+            assert (await door.client.get("/v1/models")).status_code == 200
+
+    asyncio.run(run())
