@@ -8,11 +8,14 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 import reelsight
+from deployments.banks.live import LiveBanks
 from deployments.body_cap import BodyCap
 from deployments.engine_door import EngineDoor
+from deployments.label_schemas import BankBody, PublishRequest, RollbackRequest
 from deployments.problems import Problem, answer_with_problems
 from deployments.request_id import RequestId
 from deployments.routes.health import health_routes
+from deployments.routes.labels import label_routes
 from deployments.routes.models import model_routes
 from deployments.routes.tags import tag_routes
 from deployments.schemas import UriRequest
@@ -26,13 +29,18 @@ _FORM_BYTES = 1 << 16
 
 
 def make_api(
-    tagger: Tagger, engine: EngineDoor, settings: Settings, lifespan: Any = None
+    tagger: Tagger,
+    engine: EngineDoor,
+    banks: LiveBanks,
+    settings: Settings,
+    lifespan: Any = None,
 ) -> FastAPI:
     """Routes, middleware and the answers to errors.
 
     Args:
         tagger: Tags.
         engine: Embeds; its progress is life.
+        banks: Label banks that change; started and stopped by the lifespan.
         settings: Bounds.
         lifespan: What is closed when the application ends, as FastAPI takes it.
     """
@@ -47,7 +55,8 @@ def make_api(
     )
     api.include_router(tag_routes(tagger, serve.timeout_s))
     api.include_router(model_routes(tagger))
-    api.include_router(health_routes(engine, serve.stall_s))
+    api.include_router(label_routes(banks.desk, serve.banks.max_bytes))
+    api.include_router(health_routes(engine, serve.stall_s, banks.follower))
     answer_with_problems(api)
     # The last added is the outermost: a body that is refused has a name, too.
     api.add_middleware(
@@ -67,7 +76,9 @@ def _described(api: FastAPI) -> dict[str, Any]:
             title=api.title, version=api.version, description=api.description, routes=api.routes
         )
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (Problem, UriRequest):
-            schemas[model.__name__] = model.model_json_schema()
+        for model in (Problem, UriRequest, BankBody, PublishRequest, RollbackRequest):
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= schema.pop("$defs", {})
+            schemas[model.__name__] = schema
         api.openapi_schema = document
     return api.openapi_schema

@@ -17,6 +17,8 @@ from ray.serve import Application
 
 from deployments.api import make_api
 from deployments.assembly import Assembly, OwnEngine
+from deployments.banks.live import LiveBanks
+from deployments.banks.recent import FrameSample
 from deployments.replicas import EngineReplica, HandleDoor, HandleTagger, MediaReplica
 from engines.catalog import recipe_for
 from reelsight.engine import EngineRecipe
@@ -41,7 +43,7 @@ def build_app(settings: Settings) -> Application:
     engine = serve.deployment(EngineReplica, name=_ENGINE).bind(recipe, settings)
     media = serve.deployment(MediaReplica, name=_MEDIA).bind(plan, settings, engine)
     # The builder runs where the ingress runs: handles are asked for there, by name.
-    return _ingress(lambda: _split_api(plan, settings)).bind(media)
+    return _ingress(lambda: _split_api(recipe, plan, settings)).bind(media)
 
 
 def single_api(recipe: EngineRecipe, plan: TaggingPlan, settings: Settings) -> FastAPI:
@@ -51,22 +53,42 @@ def single_api(recipe: EngineRecipe, plan: TaggingPlan, settings: Settings) -> F
         undo.callback(engine.close)
         assembly = Assembly(plan, settings, engine)
         undo.callback(assembly.close)
+        service, ring = assembly.service, assembly.recent
+
+        async def recent() -> FrameSample:
+            return ring.sample()
+
+        banks = LiveBanks(recipe, plan, settings, engine, use=service.use, recent=recent)
         parts = undo.pop_all()
-    return make_api(assembly.service, engine, settings, lifespan=_closing(parts))
+    return make_api(service, engine, banks, settings, lifespan=_running(parts, banks))
 
 
-def _split_api(plan: TaggingPlan, settings: Settings) -> FastAPI:
+def _split_api(recipe: EngineRecipe, plan: TaggingPlan, settings: Settings) -> FastAPI:
     name = serve.get_replica_context().app_name
     engine = HandleDoor(serve.get_deployment_handle(_ENGINE, app_name=name))
-    tagger = HandleTagger(serve.get_deployment_handle(_MEDIA, app_name=name), plan)
-    return make_api(tagger, engine, settings)
+    media = serve.get_deployment_handle(_MEDIA, app_name=name)
+    tagger = HandleTagger(media, plan, settings.serve.banks.preview_frames)
+    banks = LiveBanks(
+        recipe,
+        plan,
+        settings,
+        engine,
+        use=tagger.use,
+        recent=tagger.recent_frames,
+        spread=tagger.look_at_banks,
+    )
+    return make_api(tagger, engine, banks, settings, lifespan=_running(ExitStack(), banks))
 
 
-def _closing(parts: ExitStack) -> Callable[[FastAPI], Any]:
+def _running(parts: ExitStack, banks: LiveBanks) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with parts:
-            yield
+            await banks.start()
+            try:
+                yield
+            finally:
+                await banks.stop()
 
     return lifespan
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from deployments.banks.recent import RecentFrames
 from deployments.decode_lane import DecodeLane
 from deployments.engine_door import EngineDoor, HostDoor
 from deployments.service import TaggingService
@@ -28,7 +29,8 @@ class Assembly:
         width = settings.serve.decoders or len(os.sched_getaffinity(0))
         decoder = open_decoder(plan.decoding, plan.sampling, width)
         self._lane = DecodeLane(decoder, width, settings.serve.max_waiting_clips)
-        self.service = TaggingService(plan, self._lane, engine)
+        self.recent = RecentFrames(settings.serve.banks.preview_frames, plan.spec.dim)
+        self.service = TaggingService(plan, self._lane, engine, self.recent)
 
     def close(self) -> None:
         """Wait for what is decoded, and end the children."""

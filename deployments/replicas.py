@@ -6,6 +6,7 @@ Each is the class of the other doors with a queue in front; what Serve adds is w
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,8 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from deployments.assembly import Assembly
+from deployments.banks.live import follower_for
+from deployments.banks.recent import FrameSample
 from deployments.engine_door import HostDoor
 from deployments.service import TagJob
 from reelsight.engine import EngineRecipe, EngineWorker
@@ -30,6 +33,8 @@ Embeddings = npt.NDArray[np.float32]
 
 _BATCH_WAIT_S = 0.001
 _BATCHES_AT_ONCE = 64
+_TELL_S = 2.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ class HandleDoor:
 
 
 class MediaReplica:
-    """Decodes and tags; its engine is elsewhere.
+    """Decodes and tags; its engine is elsewhere. It follows the current bank by itself.
 
     Args:
         plan: What is done to a clip.
@@ -133,15 +138,29 @@ class MediaReplica:
     """
 
     def __init__(self, plan: TaggingPlan, settings: Settings, engine: DeploymentHandle) -> None:
-        self._assembly = Assembly(plan, settings, HandleDoor(engine))
+        door = HandleDoor(engine)
+        self._assembly = Assembly(plan, settings, door)
+        service = self._assembly.service
+        self._banks = follower_for(settings, plan, door, service.use)
+        # Serve makes its replicas within the loop that their methods run in.
+        self._banks.start()
 
     async def tag(self, job: TagJob, left_s: float) -> Report | ReelsightError:
         """Tag a clip that is waited for that long; `job.deadline` is another machine's time."""
         own = replace(job, deadline=time.monotonic() + left_s)
+        await self._banks.looked()
         try:
             return await self._assembly.service.tag(own)
         except ReelsightError as error:
             return error
+
+    async def look_at_banks(self) -> str:
+        """Serve the current bank now, not at the next poll; returns how that ended."""
+        return (await self._banks.look()).state
+
+    async def recent_frames(self) -> FrameSample:
+        """What was tagged here last."""
+        return self._assembly.recent.sample()
 
     def __del__(self) -> None:
         assembly = getattr(self, "_assembly", None)
@@ -155,14 +174,33 @@ class HandleTagger:
     Args:
         handle: Of the deployment.
         plan: What they do to a clip.
+        preview_frames: Most frames of all of them together.
     """
 
-    def __init__(self, handle: DeploymentHandle, plan: TaggingPlan) -> None:
-        self._handle, self._plan = handle, plan
+    def __init__(self, handle: DeploymentHandle, plan: TaggingPlan, preview_frames: int) -> None:
+        self._handle, self._plan, self._preview_frames = handle, plan, preview_frames
 
     @property
     def plan(self) -> TaggingPlan:
         return self._plan
+
+    def use(self, plan: TaggingPlan) -> None:
+        """Say that clips are tagged by this plan from now on; the replicas follow by themselves."""
+        self._plan = plan
+
+    async def look_at_banks(self) -> None:
+        """Let every replica look; one that does not answer looks by itself."""
+        told = self._handle.broadcast("look_at_banks")
+        states = await told.results_async(timeout_s=_TELL_S, return_exceptions=True)
+        late = [state for state in states if state != "following"]
+        if late:
+            _log.warning("%d of %d replicas have not swapped: %s", len(late), len(states), late[:4])
+
+    async def recent_frames(self) -> FrameSample:
+        """What was tagged last, by all replicas that answer."""
+        told = self._handle.broadcast("recent_frames")
+        samples = await told.results_async(timeout_s=_TELL_S)
+        return FrameSample.joined(samples, self._preview_frames)
 
     async def tag(self, job: TagJob) -> Report:
         answer = await self._handle.tag.remote(job, job.deadline - time.monotonic())

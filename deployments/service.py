@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from deployments.banks.recent import RecentFrames
 from deployments.decode_lane import DecodeLane
 from deployments.engine_door import EngineDoor
 from reelsight.errors import EngineInputError, Overloaded
@@ -60,10 +61,13 @@ class TaggingService:
         plan: What is done to a clip.
         lane: Decodes.
         engine: Embeds.
+        recent: Keeps what was embedded last.
     """
 
-    def __init__(self, plan: TaggingPlan, lane: DecodeLane, engine: EngineDoor) -> None:
-        self._lane, self._engine = lane, engine
+    def __init__(
+        self, plan: TaggingPlan, lane: DecodeLane, engine: EngineDoor, recent: RecentFrames
+    ) -> None:
+        self._lane, self._engine, self._recent = lane, engine, recent
         self._plan = plan
         self._by_sampling: dict[Sampling, TaggingPlan] = {}
 
@@ -103,9 +107,11 @@ class TaggingService:
                 embeddings = rows.astype(np.float16)
             except EngineInputError as error:
                 failure = Failure.of(error)
-        return report_clip(
+        report = report_clip(
             loaded.clip, plan, {}, timeline=timeline, embeddings=embeddings, failure=failure
         )
+        self._recent.add(report)
+        return report
 
     def _plan_for(self, sampling: Sampling | None) -> TaggingPlan:
         """The plan with another sampling. A plan hashes its bank once, so it is kept."""

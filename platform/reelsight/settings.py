@@ -28,7 +28,14 @@ from reelsight.media.isolation.policy import Isolation
 from reelsight.media.limits import MediaLimits
 from reelsight.media.sampler import Sampling
 
-__all__ = ["EngineSettings", "MediaSettings", "RaySettings", "ServeSettings", "Settings"]
+__all__ = [
+    "EngineSettings",
+    "LiveBankSettings",
+    "MediaSettings",
+    "RaySettings",
+    "ServeSettings",
+    "Settings",
+]
 
 
 class _Strict(BaseModel):
@@ -127,6 +134,26 @@ class RaySettings(_Strict):
     clips_per_block: int = Field(default=32, ge=1)
 
 
+class LiveBankSettings(_Strict):
+    """Label banks that change while the service runs.
+
+    Attributes:
+        poll_s: Seconds between two looks at which bank is current.
+        labels: Most labels of a draft.
+        phrases: Most prompts x templates of a draft.
+        max_bytes: Largest body of a draft.
+        drafts: Most drafts.
+        preview_frames: Frames whose embeddings a replica keeps for previews; 0 for none.
+    """
+
+    poll_s: float = Field(default=1.0, gt=0)
+    labels: int = Field(default=2000, ge=1)
+    phrases: int = Field(default=8192, ge=1)
+    max_bytes: int = Field(default=1 << 21, ge=1)
+    drafts: int = Field(default=64, ge=1)
+    preview_frames: int = Field(default=4096, ge=0)
+
+
 class ServeSettings(_Strict):
     """The HTTP door.
 
@@ -141,6 +168,9 @@ class ServeSettings(_Strict):
             once.
         decoders: Clips decoded at a time in one replica; None for the cores of the machine.
         stall_s: Seconds without a finished batch after which a busy engine counts as wedged.
+        bank_pointer: Where it stands which bank is current: a `redis://` url, or None for a file
+            beside the banks, which every replica must see.
+        banks: Banks that change while the service runs.
     """
 
     host: str = "127.0.0.1"
@@ -151,6 +181,8 @@ class ServeSettings(_Strict):
     max_waiting_clips: int = Field(default=64, ge=1)
     decoders: int | None = Field(default=None, ge=1)
     stall_s: float = Field(default=30.0, gt=0)
+    bank_pointer: str | None = None
+    banks: LiveBankSettings = LiveBankSettings()
 
 
 class Settings(BaseSettings):

@@ -8,6 +8,8 @@ made so that it can be asked for again. Needs no script and no module on the ser
 from __future__ import annotations
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from reelsight.errors import ConfigError, PointerUnreachable
 from reelsight.labels.release import BankState
@@ -32,7 +34,11 @@ class RedisPointer:
         self._key = key
         try:
             self._client = redis.Redis.from_url(
-                url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S
+                url,
+                socket_timeout=_TIMEOUT_S,
+                socket_connect_timeout=_TIMEOUT_S,
+                # Who asks tries again by itself: a poll soon, a publisher after it was told.
+                retry=Retry(NoBackoff(), 0),
             )
         except ValueError as error:
             raise ConfigError(
@@ -49,7 +55,7 @@ class RedisPointer:
     def swap(self, before: BankState, after: BankState) -> bool:
         try:
             with self._client.pipeline() as pipe:
-                pipe.watch(self._key)
+                pipe.watch(self._key)  # type: ignore[no-untyped-call]
                 if _state(pipe.get(self._key)).version != before.version:
                     return False
                 pipe.multi()

@@ -89,11 +89,11 @@ class BankState:
         """A draft put, in the place of an earlier one of its name.
 
         Raises:
-            BankError: `bank.too_many_drafts`: there are `most` others.
+            BankConflict: `bank.too_many_drafts`: there are `most` others.
         """
         others = {name: kept for name, kept in self.drafts.items() if name != ref.name}
         if len(others) >= most:
-            raise BankError(
+            raise BankConflict(
                 f"{len(others)} drafts are kept, of at most {most}: {sorted(others)[:8]}",
                 code="bank.too_many_drafts",
                 hint="Publish some, or put the draft under the name of one of them.",
@@ -103,8 +103,8 @@ class BankState:
     def published(self, ref: BankRef, seen: int, at: float) -> BankState:
         """A bank made current; its draft is one no more.
 
-        Publishing what was published by just this call changes nothing: an answer that was lost on
-        its way may be asked for again.
+        Publishing what is current, or what was published by just this call, changes nothing: an
+        answer that was lost on its way may be asked for again.
 
         Args:
             ref: The bank.
@@ -117,6 +117,8 @@ class BankState:
         if self.release == seen + 1 and self.current == ref and self._last() == "publish":
             return self
         self._require(seen)
+        if self.current == ref:
+            return self
         drafts = {name: kept for name, kept in self.drafts.items() if kept != ref}
         return self._moved("publish", (*self.trail, ref)[-_TRAIL:], drafts, at)
 
