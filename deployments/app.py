@@ -41,7 +41,9 @@ def build_app(settings: Settings) -> Application:
     if settings.serve.topology == "single":
         return _ingress(lambda: single_api(recipe, plan, settings)).bind()
     engine = serve.deployment(EngineReplica, name=_ENGINE).bind(recipe, settings)
-    media = serve.deployment(MediaReplica, name=_MEDIA).bind(plan, settings, engine)
+    media = serve.deployment(
+        MediaReplica, name=_MEDIA, num_replicas=settings.serve.media_replicas
+    ).bind(plan, settings, engine)
     # The builder runs where the ingress runs: handles are asked for there, by name.
     return _ingress(lambda: _split_api(recipe, plan, settings)).bind(media)
 

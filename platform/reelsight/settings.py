@@ -168,6 +168,7 @@ class ServeSettings(_Strict):
             once.
         decoders: Clips decoded at a time in one replica; None for the cores of the machine.
         stall_s: Seconds without a finished batch after which a busy engine counts as wedged.
+        media_replicas: Replicas that decode, in `split`.
         bank_pointer: Where it stands which bank is current: a `redis://` url, or None for a file
             beside the banks, which every replica must see.
         banks: Banks that change while the service runs.
@@ -181,6 +182,7 @@ class ServeSettings(_Strict):
     max_waiting_clips: int = Field(default=64, ge=1)
     decoders: int | None = Field(default=None, ge=1)
     stall_s: float = Field(default=30.0, gt=0)
+    media_replicas: int = Field(default=1, ge=1)
     bank_pointer: str | None = None
     banks: LiveBankSettings = LiveBankSettings()
 
