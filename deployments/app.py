@@ -19,6 +19,8 @@ from deployments.api import make_api
 from deployments.assembly import Assembly, OwnEngine
 from deployments.banks.live import LiveBanks
 from deployments.banks.recent import FrameSample
+from deployments.critical import EnginePair, Recheck, critical_recipe
+from deployments.engine_door import EngineDoor
 from deployments.replicas import EngineReplica, HandleDoor, HandleTagger, MediaReplica
 from engines.catalog import recipe_for
 from reelsight.engine import EngineRecipe
@@ -27,7 +29,7 @@ from reelsight.settings import Settings
 
 __all__ = ["build_app", "single_api"]
 
-_ENGINE, _MEDIA = "engine", "media"
+_ENGINE, _CRITICAL, _MEDIA = "engine", "critical-engine", "media"
 
 
 def build_app(settings: Settings) -> Application:
@@ -38,22 +40,46 @@ def build_app(settings: Settings) -> Application:
     """
     recipe = recipe_for(settings)
     plan = plan_for(recipe, settings)
+    second = critical_recipe(settings, recipe)
     if settings.serve.topology == "single":
-        return _ingress(lambda: single_api(recipe, plan, settings)).bind()
+        return _ingress(lambda: single_api(recipe, plan, settings, second)).bind()
     engine = serve.deployment(EngineReplica, name=_ENGINE).bind(recipe, settings)
+    critical = None
+    if second is not None:
+        deployment = serve.deployment(EngineReplica, name=_CRITICAL)
+        critical = (deployment.bind(second, settings), second.spec)
     media = serve.deployment(
         MediaReplica, name=_MEDIA, num_replicas=settings.serve.media_replicas
-    ).bind(plan, settings, engine)
+    ).bind(plan, settings, engine, critical)
     # The builder runs where the ingress runs: handles are asked for there, by name.
     return _ingress(lambda: _split_api(recipe, plan, settings)).bind(media)
 
 
-def single_api(recipe: EngineRecipe, plan: TaggingPlan, settings: Settings) -> FastAPI:
-    """The whole in this process; the engine is warm when this returns."""
+def single_api(
+    recipe: EngineRecipe,
+    plan: TaggingPlan,
+    settings: Settings,
+    second: EngineRecipe | None = None,
+) -> FastAPI:
+    """The whole in this process; the engine is warm when this returns.
+
+    Args:
+        recipe: The engine.
+        plan: What is done to a clip.
+        settings: Bounds.
+        second: The engine that decides critical labels, if one does.
+    """
     with ExitStack() as undo:
         engine = OwnEngine(recipe, settings)
         undo.callback(engine.close)
-        assembly = Assembly(plan, settings, engine)
+        door: EngineDoor = engine
+        recheck = None
+        if second is not None:
+            critical = OwnEngine(second, settings)
+            undo.callback(critical.close)
+            recheck = Recheck(critical, second.spec, settings.serve.critical_band)
+            door = EnginePair(engine, critical)
+        assembly = Assembly(plan, settings, engine, recheck)
         undo.callback(assembly.close)
         service, ring = assembly.service, assembly.recent
 
@@ -62,7 +88,7 @@ def single_api(recipe: EngineRecipe, plan: TaggingPlan, settings: Settings) -> F
 
         banks = LiveBanks(recipe, plan, settings, engine, use=service.use, recent=recent)
         parts = undo.pop_all()
-    return make_api(service, engine, banks, settings, lifespan=_running(parts, banks))
+    return make_api(service, door, banks, settings, lifespan=_running(parts, banks))
 
 
 def _split_api(recipe: EngineRecipe, plan: TaggingPlan, settings: Settings) -> FastAPI:

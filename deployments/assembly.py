@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from deployments.banks.recent import RecentFrames
+from deployments.critical import Recheck
 from deployments.decode_lane import DecodeLane
 from deployments.engine_door import EngineDoor, HostDoor
 from deployments.service import TaggingService
@@ -23,14 +24,21 @@ class Assembly:
         plan: What is done to a clip.
         settings: Bounds.
         engine: Where frames are embedded; closed by its owner.
+        recheck: Decides critical labels near their thresholds, if anything does.
     """
 
-    def __init__(self, plan: TaggingPlan, settings: Settings, engine: EngineDoor) -> None:
+    def __init__(
+        self,
+        plan: TaggingPlan,
+        settings: Settings,
+        engine: EngineDoor,
+        recheck: Recheck | None = None,
+    ) -> None:
         width = settings.serve.decoders or len(os.sched_getaffinity(0))
         decoder = open_decoder(plan.decoding, plan.sampling, width)
         self._lane = DecodeLane(decoder, width, settings.serve.max_waiting_clips)
         self.recent = RecentFrames(settings.serve.banks.preview_frames, plan.spec.dim)
-        self.service = TaggingService(plan, self._lane, engine, self.recent)
+        self.service = TaggingService(plan, self._lane, engine, self.recent, recheck)
 
     def close(self) -> None:
         """Wait for what is decoded, and end the children."""

@@ -18,10 +18,12 @@ from ray.serve.handle import DeploymentHandle
 from deployments.assembly import Assembly
 from deployments.banks.live import follower_for
 from deployments.banks.recent import FrameSample
+from deployments.critical import Recheck
 from deployments.engine_door import HostDoor
 from deployments.service import TagJob
 from reelsight.engine import EngineRecipe, EngineWorker
 from reelsight.errors import EngineError, ReelsightError
+from reelsight.nouns.engine_spec import EngineSpec
 from reelsight.nouns.report import Report
 from reelsight.plan import TaggingPlan
 from reelsight.settings import Settings
@@ -135,11 +137,21 @@ class MediaReplica:
         plan: What is done to a clip.
         settings: Bounds.
         engine: EngineReplica's handle.
+        critical: That of the replicas which decide critical labels, and what they run.
     """
 
-    def __init__(self, plan: TaggingPlan, settings: Settings, engine: DeploymentHandle) -> None:
-        door = HandleDoor(engine)
-        self._assembly = Assembly(plan, settings, door)
+    def __init__(
+        self,
+        plan: TaggingPlan,
+        settings: Settings,
+        engine: DeploymentHandle,
+        critical: tuple[DeploymentHandle, EngineSpec] | None = None,
+    ) -> None:
+        door, recheck = HandleDoor(engine), None
+        if critical is not None:
+            second, spec = critical
+            recheck = Recheck(HandleDoor(second), spec, settings.serve.critical_band)
+        self._assembly = Assembly(plan, settings, door, recheck)
         service = self._assembly.service
         self._banks = follower_for(settings, plan, door, service.use)
         # Serve makes its replicas within the loop that their methods run in.

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from deployments.banks.recent import RecentFrames
+from deployments.critical import Recheck
 from deployments.decode_lane import DecodeLane
 from deployments.engine_door import EngineDoor
 from reelsight.errors import EngineInputError, Overloaded
@@ -62,12 +63,19 @@ class TaggingService:
         lane: Decodes.
         engine: Embeds.
         recent: Keeps what was embedded last.
+        recheck: Decides critical labels near their thresholds; None leaves them to the engine.
     """
 
     def __init__(
-        self, plan: TaggingPlan, lane: DecodeLane, engine: EngineDoor, recent: RecentFrames
+        self,
+        plan: TaggingPlan,
+        lane: DecodeLane,
+        engine: EngineDoor,
+        recent: RecentFrames,
+        recheck: Recheck | None = None,
     ) -> None:
         self._lane, self._engine, self._recent = lane, engine, recent
+        self._recheck = recheck
         self._plan = plan
         self._by_sampling: dict[Sampling, TaggingPlan] = {}
 
@@ -98,17 +106,27 @@ class TaggingService:
 
     async def _report(self, request: ClipRequest, job: TagJob, plan: TaggingPlan) -> Report:
         loaded = await self._lane.load(request, job.data, plan, job.deadline)
-        timeline = embeddings = None
+        timeline = embeddings = rechecked = None
         failure = loaded.failure
         if loaded.frames is not None:
             timeline = timeline_of(loaded.frames)
             try:
                 rows = await self._engine.embed(loaded.frames.pixels, deadline=job.deadline)
                 embeddings = rows.astype(np.float16)
+                if self._recheck is not None:
+                    embeddings, rechecked = await self._recheck.settle(
+                        loaded.frames.pixels, embeddings, plan.bank, job.deadline
+                    )
             except EngineInputError as error:
                 failure = Failure.of(error)
         report = report_clip(
-            loaded.clip, plan, {}, timeline=timeline, embeddings=embeddings, failure=failure
+            loaded.clip,
+            plan,
+            {},
+            timeline=timeline,
+            embeddings=embeddings,
+            failure=failure,
+            rechecked=rechecked,
         )
         self._recent.add(report)
         return report

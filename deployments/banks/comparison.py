@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deployments.banks.recent import FrameSample
-from reelsight.nouns.label_bank import Label, LabelBank
+from reelsight.nouns.label_bank import LabelBank
 from reelsight.tagging import confidences
 
 __all__ = ["Comparison", "LabelChange", "compare"]
@@ -112,17 +112,14 @@ def _scores(
     rows = [i for i, label in enumerate(bank.labels) if label.name in wanted]
     if not rows:
         return {}
-    labels: tuple[Label, ...] = tuple(bank.labels[i] for i in rows)
-    part = LabelBank(
-        bank.name, bank.model, bank.model_hash, bank.logit_scale, labels, bank.matrix[rows]
-    )
+    part = bank.part(rows)
     # In pieces, so that the confidences of many frames and labels are never wide float64 at once.
     pieces = [
         confidences(sample.embeddings[at : at + _CHUNK], part).astype(np.float64)
         for at in range(0, len(sample.clips), _CHUNK)
     ]
     scores = np.concatenate(pieces) if pieces else np.zeros((0, len(rows)))
-    return {label.name: scores[:, k] for k, label in enumerate(labels)}
+    return {label.name: scores[:, k] for k, label in enumerate(part.labels)}
 
 
 def _change(

@@ -29,6 +29,7 @@ from reelsight.media.limits import MediaLimits
 from reelsight.media.sampler import Sampling
 
 __all__ = [
+    "CriticalEngine",
     "EngineSettings",
     "LiveBankSettings",
     "MediaSettings",
@@ -40,6 +41,18 @@ __all__ = [
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Backend = Literal[
+    "auto",
+    "onnxruntime-cpu",
+    "onnxruntime-cuda",
+    "aotinductor",
+    "tensorrt",
+    "tensorrt-rtx",
+    "fake",
+]
+Precision = Literal["auto", "fp32", "fp16", "fp16-norms32", "bf16", "int8", "int8-fp32", "fp8"]
 
 
 class MediaSettings(_Strict):
@@ -87,18 +100,8 @@ class EngineSettings(_Strict):
         max_queued_frames: Bound of an engine's queue.
     """
 
-    backend: Literal[
-        "auto",
-        "onnxruntime-cpu",
-        "onnxruntime-cuda",
-        "aotinductor",
-        "tensorrt",
-        "tensorrt-rtx",
-        "fake",
-    ] = "onnxruntime-cpu"
-    precision: Literal[
-        "auto", "fp32", "fp16", "fp16-norms32", "bf16", "int8", "int8-fp32", "fp8"
-    ] = "fp32"
+    backend: Backend = "onnxruntime-cpu"
+    precision: Precision = "fp32"
     registry: str | None = None
     require_signature: bool = False
     trusted_keys: tuple[str, ...] = ()
@@ -132,6 +135,18 @@ class RaySettings(_Strict):
     decode_gpus: float = Field(default=0.0, ge=0.0)
     engine_actors: int | None = Field(default=None, ge=1)
     clips_per_block: int = Field(default=32, ge=1)
+
+
+class CriticalEngine(_Strict):
+    """The second engine, which decides critical labels that are near their thresholds.
+
+    Attributes:
+        backend: As engine.backend.
+        precision: As engine.precision; higher than that of the engine that serves.
+    """
+
+    backend: Backend = "onnxruntime-cpu"
+    precision: Precision = "fp32"
 
 
 class LiveBankSettings(_Strict):
@@ -168,6 +183,9 @@ class ServeSettings(_Strict):
             once.
         decoders: Clips decoded at a time in one replica; None for the cores of the machine.
         stall_s: Seconds without a finished batch after which a busy engine counts as wedged.
+        critical_engine: Backend and precision of a second engine, which decides critical labels
+            near their thresholds; None for none.
+        critical_band: How near, in confidence: from 0.5 less this to 0.5 more.
         media_replicas: Replicas that decode, in `split`.
         bank_pointer: Where it stands which bank is current: a `redis://` url, or None for a file
             beside the banks, which every replica must see.
@@ -182,6 +200,8 @@ class ServeSettings(_Strict):
     max_waiting_clips: int = Field(default=64, ge=1)
     decoders: int | None = Field(default=None, ge=1)
     stall_s: float = Field(default=30.0, gt=0)
+    critical_engine: CriticalEngine | None = None
+    critical_band: float = Field(default=0.1, gt=0, le=0.5)
     media_replicas: int = Field(default=1, ge=1)
     bank_pointer: str | None = None
     banks: LiveBankSettings = LiveBankSettings()

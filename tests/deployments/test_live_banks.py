@@ -81,7 +81,7 @@ def live_settings(tmp_path: Path, **more: Any) -> Settings:
 @pytest.fixture
 def still() -> bytes:
     pixels = np.random.Generator(np.random.PCG64(3)).integers(0, 256, (96, 128, 3), np.uint8)
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels))
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels)))
 
 
 def label(name: str, threshold: float = -0.99, **more: Any) -> dict[str, Any]:
