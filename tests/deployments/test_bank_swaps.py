@@ -7,7 +7,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -31,6 +30,80 @@ def definition(name: str, prefix: str) -> BankDefinition:
     return BankDefinition(name=name, labels=labels)
 
 
+class Crowd:
+    """Clients that tag the same still, and what they were answered.
+
+    Args:
+        url: The door.
+        own: The bank of the settings.
+    """
+
+    def __init__(self, url: str, own: str) -> None:
+        self.client = httpx.Client(base_url=url, timeout=60)
+        pixels = np.random.Generator(np.random.PCG64(3)).integers(0, 256, (96, 128, 3), np.uint8)
+        self._still = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels))
+        self.prefixes = {own: "fake_"}
+        self.answers: list[httpx.Response] = []
+        self.over = threading.Event()
+
+    def tag(self) -> httpx.Response:
+        raw = {"content-type": "image/jpeg"}
+        return self.client.post("/v1/tags", content=self._still, headers=raw)
+
+    def load(self) -> None:
+        while not self.over.is_set():
+            self.answers.append(self.tag())
+
+    def put(self, name: str, prefix: str) -> str:
+        body = definition(name, prefix).model_dump(mode="json", exclude={"name"})
+        answer = self.client.put(f"/v1/labels/{name}", json=body)
+        assert answer.status_code == 200, answer.text
+        self.prefixes[answer.json()["hash"]] = prefix
+        return str(answer.json()["ref"])
+
+    def publish(self, ref: str, release: int) -> str:
+        asked = {"bank": ref, "release": release}
+        answer = self.client.post("/v1/labels/publish", json=asked)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["bank"]["hash"])
+
+    def live_after(self, bank: str, times: int) -> float:
+        """Seconds until so many answers in a row name a bank."""
+        started, in_a_row = time.monotonic(), 0
+        while in_a_row < times:
+            in_a_row = in_a_row + 1 if bank_of(self.tag()) == bank else 0
+            assert time.monotonic() < started + LIVE_S
+        return time.monotonic() - started
+
+    def check(self) -> None:
+        """No answer failed, and every answer's labels are those of the bank that it names."""
+        for answer in self.answers:
+            prefix = self.prefixes[bank_of(answer)]
+            names = [item["name"] for item in answer.json()["labels"]]
+            assert all(name.startswith(prefix) for name in names), (prefix, names)
+            assert len(names) == 5 or prefix == "fake_"
+
+
+def bank_of(answer: httpx.Response) -> str:
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["provenance"]["bank_hash"])
+
+
+def released_elsewhere(settings: Settings, plan: TaggingPlan) -> BankRef:
+    """A release of which no replica is told: they look by themselves."""
+    bank = build_bank(
+        definition("outside", "out_"),
+        FakeTextTower(),
+        model="fake",
+        logit_scale=10.0,
+        default_threshold=0.2,
+    )
+    ref = BankRef.of(bank)
+    BankShelf(settings.banks_dir).put(bank)
+    change(open_pointer(settings, plan), lambda now: now.published(ref, now.release, 0.0))
+    return ref
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_fifty_swaps_on_two_replicas_fail_nothing_and_mix_nothing(
     tmp_path: Path, fake_plan: TaggingPlan
@@ -38,98 +111,34 @@ def test_fifty_swaps_on_two_replicas_fail_nothing_and_mix_nothing(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = Settings.load(
-        None,
-        {
-            "engine.backend": "fake",
-            "data_dir": str(tmp_path),
-            "serve.topology": "split",
-            "serve.media_replicas": 2,
-            "serve.port": port,
-            "serve.decoders": 1,
-        },
-    )
-    pixels = np.random.Generator(np.random.PCG64(3)).integers(0, 256, (96, 128, 3), np.uint8)
-    still = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels))
-    prefixes = {fake_plan.bank.hash: "fake_"}
-    answers: list[httpx.Response] = []
-    over = threading.Event()
-
-    def tag(client: httpx.Client) -> httpx.Response:
-        raw = {"content-type": "image/jpeg"}
-        return client.post("/v1/tags", content=still, headers=raw)
-
-    def load(url: str) -> None:
-        with httpx.Client(base_url=url, timeout=60) as client:
-            while not over.is_set():
-                answers.append(tag(client))
-
-    def bank_of(answer: httpx.Response) -> str:
-        assert answer.status_code == 200, answer.text
-        told: str = answer.json()["provenance"]["bank_hash"]
-        return told
-
-    def put(client: httpx.Client, name: str, prefix: str) -> dict[str, Any]:
-        body = definition(name, prefix).model_dump(mode="json", exclude={"name"})
-        answer = client.put(f"/v1/labels/{name}", json=body)
-        assert answer.status_code == 200, answer.text
-        told: dict[str, Any] = answer.json()
-        prefixes[told["hash"]] = prefix
-        return told
-
-    with (
-        serving(settings) as url,
-        httpx.Client(base_url=url, timeout=60) as client,
-        ThreadPoolExecutor(LOADS) as threads,
-    ):
-        loads = [threads.submit(load, url) for _ in range(LOADS)]
+    flags = {
+        "engine.backend": "fake",
+        "data_dir": str(tmp_path),
+        "serve.topology": "split",
+        "serve.media_replicas": 2,
+        "serve.port": port,
+        "serve.decoders": 1,
+    }
+    settings = Settings.load(None, flags)
+    with serving(settings) as url, ThreadPoolExecutor(LOADS) as threads:
+        crowd = Crowd(url, fake_plan.bank.hash)
+        loads = [threads.submit(crowd.load) for _ in range(LOADS)]
         try:
             slowest = 0.0
             for i in range(SWAPS):
-                told = put(client, f"bank{i % 4}", f"v{i}_")
-                asked = {"bank": told["ref"], "release": i}
-                answer = client.post("/v1/labels/publish", json=asked)
-                published = time.monotonic()
-                assert answer.status_code == 200, answer.text
-                # Both replicas were told before the publisher was answered.
-                in_a_row = 0
-                while in_a_row < 4:
-                    in_a_row = in_a_row + 1 if bank_of(tag(client)) == told["hash"] else 0
-                    assert time.monotonic() < published + LIVE_S
-                slowest = max(slowest, time.monotonic() - published)
-            # Somebody else's release, of which no replica is told: they look by themselves.
-            bank = build_bank(
-                definition("outside", "out_"),
-                FakeTextTower(),
-                model="fake",
-                logit_scale=10.0,
-                default_threshold=0.2,
-            )
-            ref = BankRef.of(bank)
-            prefixes[ref.hash] = "out_"
-            BankShelf(settings.banks_dir).put(bank)
-            change(
-                open_pointer(settings, fake_plan), lambda now: now.published(ref, now.release, 0.0)
-            )
-            published, in_a_row = time.monotonic(), 0
-            while in_a_row < 12:
-                in_a_row = in_a_row + 1 if bank_of(tag(client)) == ref.hash else 0
-                assert time.monotonic() < published + LIVE_S
-            while client.get("/v1/models").json()["data"][0]["bank_hash"] != ref.hash:
-                assert time.monotonic() < published + LIVE_S
-            preview = client.post("/v1/labels/bank1/preview").json()
+                bank = crowd.publish(crowd.put(f"bank{i % 4}", f"v{i}_"), i)
+                slowest = max(slowest, crowd.live_after(bank, 4))
+            outside = released_elsewhere(settings, fake_plan)
+            crowd.prefixes[outside.hash] = "out_"
+            polled = crowd.live_after(outside.hash, 12)
+            preview = crowd.client.post("/v1/labels/bank1/preview").json()
             assert preview["frames"] == preview["clips"] > 0
             assert {item["lost"] for item in preview["labels"]} == {0, preview["frames"]}
         finally:
-            over.set()
+            crowd.over.set()
         for running in loads:
             running.result()
-    failed = [answer.text for answer in answers if answer.status_code != 200]
-    assert not failed
-    for answer in answers:
-        prefix = prefixes[bank_of(answer)]
-        names = [item["name"] for item in answer.json()["labels"]]
-        assert all(name.startswith(prefix) for name in names), (prefix, names)
-        assert len(names) == 5 or prefix == "fake_"
-    assert len({bank_of(answer) for answer in answers}) > SWAPS // 2
-    print(f"{len(answers)} answers over {SWAPS} swaps, the slowest live after {slowest:.2f} s")
+        crowd.client.close()
+    crowd.check()
+    assert len({bank_of(answer) for answer in crowd.answers}) > SWAPS // 2
+    print(f"{len(crowd.answers)} answers, {SWAPS} swaps, live in {slowest:.2f} s, {polled:.2f} s")

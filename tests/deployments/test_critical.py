@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pytest
 import simplejpeg
 
@@ -197,7 +196,6 @@ def test_a_report_says_it_in_its_row(precise: Report, fake_plan: TaggingPlan) ->
     assert rows[1]["rechecked"] is None
     assert precise.to_dict()["rechecked"] is None
     assert told != precise
-    assert isinstance(reports_to_table([precise], fake_plan.spec.dim), pa.Table)
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -54,12 +54,13 @@ def test_publish_and_roll_back_walk_the_trail() -> None:
 
 def test_a_release_that_was_not_seen_is_a_conflict() -> None:
     state = BankState().published(A, 0, 1.0)
-    for act in (
+    acts: list[Callable[[], BankState]] = [
         lambda: state.published(B, 0, 2.0),
         lambda: state.published(A, 5, 2.0),
         lambda: state.rolled_back(0, 2.0),
         lambda: BankState().rolled_back(0, 2.0),
-    ):
+    ]
+    for act in acts:
         with pytest.raises(BankConflict) as caught:
             act()
         assert caught.value.http_status == 409
