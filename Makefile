@@ -10,7 +10,7 @@ DEMO := .demo
 demo: $(VENV)/.base
 	@bash scripts/demo.sh $(BIN) $(DEMO)
 
-test: $(VENV)/.dev .venv-s3/.done
+test: $(VENV)/.dev .venv-s3/.done .redis/.done
 	$(BIN)/pytest
 
 check: $(VENV)/.dev
@@ -77,10 +77,14 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.base
 	.venv-s3/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/s3.txt
 	@touch $@
 
+# A Redis server, for the tests of the shared pointer to the current bank.
+.redis/.done: scripts/redis_server.sh
+	@bash scripts/redis_server.sh .redis
+
 # Needs uv; writes locks with hashes that name no index.
 lock:
 	uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements/base.lock
 	uv pip compile pyproject.toml requirements/build.in --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -c requirements/base.lock -o requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) .venv-export .venv-s3 $(DEMO) .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-export .venv-s3 .redis $(DEMO) .mypy_cache .ruff_cache .import_linter_cache

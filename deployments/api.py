@@ -11,16 +11,19 @@ from fastapi.openapi.utils import get_openapi
 
 import reelsight
 from deployments.admission import Admission, Room
+from deployments.banks.live import LiveBanks
 from deployments.body_cap import BodyCap
 from deployments.drain import Drain, DrainGate
 from deployments.engine_door import EngineDoor
 from deployments.jobs.answer import JobRequest
 from deployments.jobs.desk import JobDesk
 from deployments.jobs.webhook import Webhooks
+from deployments.label_schemas import BankBody, PublishRequest, RollbackRequest
 from deployments.problems import Problem, answer_with_problems
 from deployments.request_id import RequestId
 from deployments.routes.health import health_routes
 from deployments.routes.jobs import job_routes
+from deployments.routes.labels import label_routes
 from deployments.routes.models import model_routes
 from deployments.routes.tags import tag_routes
 from deployments.schemas import UriRequest
@@ -39,6 +42,7 @@ _FORM_BYTES = 1 << 16
 def make_api(
     tagger: Tagger,
     engine: EngineDoor,
+    banks: LiveBanks,
     settings: Settings,
     lifespan: Any = None,
     webhooks: Webhooks | None = None,
@@ -51,6 +55,7 @@ def make_api(
     Args:
         tagger: Tags.
         engine: Embeds; its progress is life.
+        banks: Label banks that change; started and stopped by the lifespan.
         settings: Bounds.
         lifespan: What is closed when the application ends, as FastAPI takes it.
         webhooks: Posts results of jobs; those of the settings when None.
@@ -79,7 +84,8 @@ def make_api(
     api.include_router(tag_routes(tagger, serve.timeout_s, desk, web, serve.reserve_frames))
     api.include_router(job_routes(desk, web))
     api.include_router(model_routes(tagger))
-    api.include_router(health_routes(engine, serve.stall_s, drain))
+    api.include_router(label_routes(banks.desk, serve.banks.max_bytes))
+    api.include_router(health_routes(engine, serve.stall_s, banks.follower, drain))
     answer_with_problems(api)
     # The last added is the outermost: a body that is refused has a name, too.
     api.add_middleware(Admission, room=room)
@@ -114,7 +120,10 @@ def _described(api: FastAPI) -> dict[str, Any]:
         )
         add_keys(document)
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (Problem, UriRequest, JobRequest):
-            schemas[model.__name__] = model.model_json_schema()
+        bodies = (Problem, UriRequest, JobRequest, BankBody, PublishRequest, RollbackRequest)
+        for model in bodies:
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= schema.pop("$defs", {})
+            schemas[model.__name__] = schema
         api.openapi_schema = document
     return api.openapi_schema

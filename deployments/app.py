@@ -18,7 +18,10 @@ from ray.serve.context import _get_global_client
 
 from deployments.api import make_api
 from deployments.assembly import Assembly, OwnEngine
+from deployments.banks.live import LiveBanks
+from deployments.critical import EnginePair, Recheck, critical_recipe
 from deployments.drain import Drain, process_drain
+from deployments.engine_door import EngineDoor
 from deployments.replicas import EngineReplica, HandleDoor, HandleTagger, MediaReplica
 from deployments.security.listening import require_keys_beyond_loopback
 from engines.catalog import recipe_for
@@ -28,7 +31,7 @@ from reelsight.settings import Settings
 
 __all__ = ["build_app", "single_api"]
 
-INGRESS, _ENGINE, _MEDIA = "ingress", "engine", "media"
+INGRESS, _ENGINE, _CRITICAL, _MEDIA = "ingress", "engine", "critical-engine", "media"
 # Health, models and metrics are asked for beside what Admission counts.
 _BESIDE = 32
 _FRAME_JOBS_AT_ONCE = 512
@@ -43,50 +46,97 @@ def build_app(settings: Settings) -> Application:
     """
     recipe = recipe_for(settings)
     plan = plan_for(recipe, settings)
+    second = critical_recipe(settings, recipe)
     if settings.serve.topology == "single":
         return _ingress(
-            lambda: single_api(recipe, plan, settings, drain=process_drain()), settings
+            lambda: single_api(recipe, plan, settings, second, drain=process_drain()), settings
         ).bind()
     # What a replica cannot hold it refuses itself, at once; Serve's queues would keep it waiting.
     waiting = settings.serve.max_waiting_clips
-    engine = serve.deployment(
-        EngineReplica, name=_ENGINE, max_ongoing_requests=_FRAME_JOBS_AT_ONCE
-    ).bind(recipe, settings)
+    engines = {"max_ongoing_requests": _FRAME_JOBS_AT_ONCE}
+    engine = serve.deployment(EngineReplica, name=_ENGINE, **engines).bind(recipe, settings)
+    critical = None
+    if second is not None:
+        deployment = serve.deployment(EngineReplica, name=_CRITICAL, **engines)
+        critical = (deployment.bind(second, settings), second.spec)
     media = serve.deployment(
         MediaReplica,
         name=_MEDIA,
+        num_replicas=settings.serve.media_replicas,
         max_ongoing_requests=waiting + (settings.serve.decoders or _DECODERS),
         max_queued_requests=waiting,
-    ).bind(plan, settings, engine)
+    ).bind(plan, settings, engine, critical)
     # The builder runs where the ingress runs: handles are asked for there, by name.
-    return _ingress(lambda: _split_api(plan, settings), settings).bind(media)
+    return _ingress(lambda: _split_api(recipe, plan, settings), settings).bind(media)
 
 
 def single_api(
-    recipe: EngineRecipe, plan: TaggingPlan, settings: Settings, drain: Drain | None = None
+    recipe: EngineRecipe,
+    plan: TaggingPlan,
+    settings: Settings,
+    second: EngineRecipe | None = None,
+    drain: Drain | None = None,
 ) -> FastAPI:
-    """The whole in this process; the engine is warm when this returns."""
+    """The whole in this process; the engine is warm when this returns.
+
+    Args:
+        recipe: The engine.
+        plan: What is done to a clip.
+        settings: Bounds.
+        second: The engine that decides critical labels, if one does.
+        drain: Whether the door is closing; one of its own when None.
+    """
     with ExitStack() as undo:
         engine = OwnEngine(recipe, settings)
         undo.callback(engine.close)
-        assembly = Assembly(plan, settings, engine)
+        door: EngineDoor = engine
+        recheck = None
+        if second is not None:
+            critical = OwnEngine(second, settings)
+            undo.callback(critical.close)
+            recheck = Recheck(critical, second.spec, settings.serve.critical_band)
+            door = EnginePair(engine, critical)
+        assembly = Assembly(plan, settings, engine, recheck)
         undo.callback(assembly.close)
+        banks = assembly.banks(recipe)
         parts = undo.pop_all()
-    return make_api(assembly.service, engine, settings, lifespan=_closing(parts), drain=drain)
+    service = assembly.service
+    return make_api(service, door, banks, settings, lifespan=_running(parts, banks), drain=drain)
 
 
-def _split_api(plan: TaggingPlan, settings: Settings) -> FastAPI:
+def _split_api(recipe: EngineRecipe, plan: TaggingPlan, settings: Settings) -> FastAPI:
     name = serve.get_replica_context().app_name
     engine = HandleDoor(serve.get_deployment_handle(_ENGINE, app_name=name))
-    tagger = HandleTagger(serve.get_deployment_handle(_MEDIA, app_name=name), plan)
-    return make_api(tagger, engine, settings, drain=process_drain())
+    media = serve.get_deployment_handle(_MEDIA, app_name=name)
+    tagger = HandleTagger(media, plan, settings.serve.banks.preview_frames)
+    banks = LiveBanks(
+        recipe,
+        plan,
+        settings,
+        engine,
+        use=tagger.use,
+        recent=tagger.recent_frames,
+        spread=tagger.look_at_banks,
+    )
+    return make_api(
+        tagger,
+        engine,
+        banks,
+        settings,
+        lifespan=_running(ExitStack(), banks),
+        drain=process_drain(),
+    )
 
 
-def _closing(parts: ExitStack) -> Callable[[FastAPI], Any]:
+def _running(parts: ExitStack, banks: LiveBanks) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with parts:
-            yield
+            await banks.start()
+            try:
+                yield
+            finally:
+                await banks.stop()
 
     return lifespan
 

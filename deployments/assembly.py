@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+from deployments.banks.live import LiveBanks
+from deployments.banks.recent import FrameSample, RecentFrames
+from deployments.critical import Recheck
 from deployments.decode_lane import DecodeLane
 from deployments.engine_door import EngineDoor, HostDoor
 from deployments.service import TaggingService
@@ -23,14 +26,33 @@ class Assembly:
         plan: What is done to a clip.
         settings: Bounds.
         engine: Where frames are embedded; closed by its owner.
+        recheck: Decides critical labels near their thresholds, if anything does.
     """
 
-    def __init__(self, plan: TaggingPlan, settings: Settings, engine: EngineDoor) -> None:
+    def __init__(
+        self,
+        plan: TaggingPlan,
+        settings: Settings,
+        engine: EngineDoor,
+        recheck: Recheck | None = None,
+    ) -> None:
+        self._plan, self._settings, self._engine = plan, settings, engine
         width = settings.serve.decoders or len(os.sched_getaffinity(0))
         turns = Turns.shared(width, settings.serve.job_share)
         decoder = open_decoder(plan.decoding, plan.sampling, turns.width)
         self._lane = DecodeLane(decoder, turns, settings.serve.max_waiting_clips)
-        self.service = TaggingService(plan, self._lane, engine)
+        self.recent = RecentFrames(settings.serve.banks.preview_frames, plan.spec.dim)
+        self.service = TaggingService(plan, self._lane, engine, self.recent, recheck)
+
+    def banks(self, recipe: EngineRecipe) -> LiveBanks:
+        """Live banks of which this service takes each that is released."""
+
+        async def recent() -> FrameSample:
+            return self.recent.sample()
+
+        return LiveBanks(
+            recipe, self._plan, self._settings, self._engine, use=self.service.use, recent=recent
+        )
 
     def close(self) -> None:
         """Wait for what is decoded, and end the children."""

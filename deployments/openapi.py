@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from deployments.api import make_api
+from deployments.banks.live import LiveBanks
 from deployments.engine_door import EngineDoor
 from deployments.service import Tagger
 from reelsight.settings import Settings
@@ -21,7 +23,8 @@ def openapi_text() -> str:
     nobody: Any = None
     # Routes are described, never asked: nothing stands behind them.
     settings = Settings.model_construct(**{**_defaults(), "data_dir": Path("/nonexistent")})
-    api = make_api(cast(Tagger, nobody), cast(EngineDoor, nobody), settings)
+    banks = cast(LiveBanks, SimpleNamespace(desk=nobody, follower=nobody))
+    api = make_api(cast(Tagger, nobody), cast(EngineDoor, nobody), banks, settings)
     return json.dumps(api.openapi(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 

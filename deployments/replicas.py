@@ -6,6 +6,7 @@ Each is the class of the other doors with a queue in front; what Serve adds is w
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass, replace
 
@@ -16,10 +17,14 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
 from deployments.assembly import Assembly
+from deployments.banks.live import follower_for
+from deployments.banks.recent import FrameSample
+from deployments.critical import Recheck
 from deployments.engine_door import HostDoor
 from deployments.service import TagJob
 from reelsight.engine import EngineRecipe, EngineWorker
 from reelsight.errors import EngineError, Overloaded, ReelsightError
+from reelsight.nouns.engine_spec import EngineSpec
 from reelsight.nouns.report import Report
 from reelsight.plan import TaggingPlan
 from reelsight.settings import Settings
@@ -31,6 +36,8 @@ Embeddings = npt.NDArray[np.float32]
 
 _BATCH_WAIT_S = 0.001
 _BATCHES_AT_ONCE = 64
+_TELL_S = 2.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,24 +132,48 @@ class HandleDoor:
 
 
 class MediaReplica:
-    """Decodes and tags; its engine is elsewhere.
+    """Decodes and tags; its engine is elsewhere. It follows the current bank by itself.
 
     Args:
         plan: What is done to a clip.
         settings: Bounds.
         engine: EngineReplica's handle.
+        critical: That of the replicas which decide critical labels, and what they run.
     """
 
-    def __init__(self, plan: TaggingPlan, settings: Settings, engine: DeploymentHandle) -> None:
-        self._assembly = Assembly(plan, settings, HandleDoor(engine))
+    def __init__(
+        self,
+        plan: TaggingPlan,
+        settings: Settings,
+        engine: DeploymentHandle,
+        critical: tuple[DeploymentHandle, EngineSpec] | None = None,
+    ) -> None:
+        door, recheck = HandleDoor(engine), None
+        if critical is not None:
+            second, spec = critical
+            recheck = Recheck(HandleDoor(second), spec, settings.serve.critical_band)
+        self._assembly = Assembly(plan, settings, door, recheck)
+        service = self._assembly.service
+        self._banks = follower_for(settings, plan, door, service.use)
+        # Serve makes its replicas within the loop that their methods run in.
+        self._banks.start()
 
     async def tag(self, job: TagJob, left_s: float) -> Report | ReelsightError:
         """Tag a clip that is waited for that long; `job.deadline` is another machine's time."""
         own = replace(job, deadline=time.monotonic() + left_s)
+        await self._banks.looked()
         try:
             return await self._assembly.service.tag(own)
         except ReelsightError as error:
             return error
+
+    async def look_at_banks(self) -> str:
+        """Serve the current bank now, not at the next poll; returns how that ended."""
+        return (await self._banks.look()).state
+
+    async def recent_frames(self) -> FrameSample:
+        """What was tagged here last."""
+        return self._assembly.recent.sample()
 
     def __del__(self) -> None:
         assembly = getattr(self, "_assembly", None)
@@ -156,10 +187,11 @@ class HandleTagger:
     Args:
         handle: Of the deployment.
         plan: What they do to a clip.
+        preview_frames: Most frames of all of them together.
     """
 
-    def __init__(self, handle: DeploymentHandle, plan: TaggingPlan) -> None:
-        self._handle, self._plan = handle, plan
+    def __init__(self, handle: DeploymentHandle, plan: TaggingPlan, preview_frames: int) -> None:
+        self._handle, self._plan, self._preview_frames = handle, plan, preview_frames
 
     @property
     def plan(self) -> TaggingPlan:
@@ -169,6 +201,24 @@ class HandleTagger:
     def full(self) -> bool:
         # The replicas' queues are theirs; Serve says that they are full when it is asked.
         return False
+
+    def use(self, plan: TaggingPlan) -> None:
+        """Say that clips are tagged by this plan from now on; the replicas follow by themselves."""
+        self._plan = plan
+
+    async def look_at_banks(self) -> None:
+        """Let every replica look; one that does not answer looks by itself."""
+        told = self._handle.broadcast("look_at_banks")
+        states = await told.results_async(timeout_s=_TELL_S, return_exceptions=True)
+        late = [state for state in states if state != "following"]
+        if late:
+            _log.warning("%d of %d replicas have not swapped: %s", len(late), len(states), late[:4])
+
+    async def recent_frames(self) -> FrameSample:
+        """What was tagged last, by all replicas that answer."""
+        told = self._handle.broadcast("recent_frames")
+        samples = await told.results_async(timeout_s=_TELL_S)
+        return FrameSample.joined(samples, self._preview_frames)
 
     async def tag(self, job: TagJob) -> Report:
         # Who hears of progress is in this process, and stays here.

@@ -75,6 +75,15 @@ class Versions(BaseModel):
     code_version: str
 
 
+class RecheckedFacts(BaseModel):
+    """What a second engine, of higher precision, decided for critical labels."""
+
+    labels: list[str] = Field(description="Critical labels that were near their thresholds.")
+    frames: list[int] = Field(description="Indices of the frames that were run again.")
+    engine: str
+    engine_hash: str
+
+
 class TagAnswer(BaseModel):
     """The tags of one clip, most prominent first."""
 
@@ -84,6 +93,7 @@ class TagAnswer(BaseModel):
     sampled: SampledFacts
     frames: list[FrameFacts]
     provenance: Versions
+    rechecked: RecheckedFacts | None = None
 
     @classmethod
     def of(cls, report: Report, request_id: str) -> TagAnswer:
@@ -97,6 +107,7 @@ class TagAnswer(BaseModel):
                 "sampled": told["sampled"],
                 "frames": told["frames"],
                 "provenance": told["provenance"],
+                "rechecked": told["rechecked"],
             }
         )
 

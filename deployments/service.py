@@ -14,6 +14,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from deployments.banks.recent import RecentFrames
+from deployments.critical import Recheck
 from deployments.decode_lane import DecodeLane
 from deployments.engine_door import EngineDoor
 from reelsight.errors import EngineInputError, Overloaded
@@ -74,10 +76,20 @@ class TaggingService:
         plan: What is done to a clip.
         lane: Decodes.
         engine: Embeds.
+        recent: Keeps what was embedded last.
+        recheck: Decides critical labels near their thresholds; None leaves them to the engine.
     """
 
-    def __init__(self, plan: TaggingPlan, lane: DecodeLane, engine: EngineDoor) -> None:
-        self._lane, self._engine = lane, engine
+    def __init__(
+        self,
+        plan: TaggingPlan,
+        lane: DecodeLane,
+        engine: EngineDoor,
+        recent: RecentFrames,
+        recheck: Recheck | None = None,
+    ) -> None:
+        self._lane, self._engine, self._recent = lane, engine, recent
+        self._recheck = recheck
         self._plan = plan
         self._by_sampling: dict[Sampling, TaggingPlan] = {}
 
@@ -115,18 +127,30 @@ class TaggingService:
         loaded = await self._lane.load(
             request, job.data, plan, job.deadline, background=job.background
         )
-        timeline = embeddings = None
+        timeline = embeddings = rechecked = None
         failure = loaded.failure
         if loaded.frames is not None:
             timeline = timeline_of(loaded.frames)
             try:
                 rows = await self._embed(loaded.frames.pixels, job)
                 embeddings = rows.astype(np.float16)
+                if self._recheck is not None:
+                    embeddings, rechecked = await self._recheck.settle(
+                        loaded.frames.pixels, embeddings, plan.bank, job.deadline
+                    )
             except EngineInputError as error:
                 failure = Failure.of(error)
-        return report_clip(
-            loaded.clip, plan, {}, timeline=timeline, embeddings=embeddings, failure=failure
+        report = report_clip(
+            loaded.clip,
+            plan,
+            {},
+            timeline=timeline,
+            embeddings=embeddings,
+            failure=failure,
+            rechecked=rechecked,
         )
+        self._recent.add(report)
+        return report
 
     async def _embed(self, pixels: Pixels, job: TagJob) -> Embeddings:
         if not job.background:

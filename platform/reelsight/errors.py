@@ -8,6 +8,7 @@ answers with. This module knows no domain: it only carries words.
 from __future__ import annotations
 
 __all__ = [
+    "BankConflict",
     "BankError",
     "ConfigError",
     "EngineError",
@@ -19,6 +20,7 @@ __all__ = [
     "ModelError",
     "Overloaded",
     "PackageError",
+    "PointerUnreachable",
     "QueryError",
     "ReelsightError",
     "RequestError",
@@ -170,6 +172,23 @@ class BankError(ReelsightError):
     stage = "bank"
     http_status = 400
     hint = "Rebuild it with `reelsight bank build labels.yaml`."
+
+
+class BankConflict(BankError):
+    """Somebody else has made another bank current meanwhile."""
+
+    code = "bank.conflict"
+    http_status = 409
+    hint = "See GET /v1/labels for what is current now, and decide again."
+
+
+class PointerUnreachable(BankError):
+    """What says which bank is current can be neither read nor written now."""
+
+    code = "bank.pointer_unreachable"
+    http_status = 503
+    retryable = True
+    hint = "Try again; check the path or the Redis of serve.bank_pointer."
 
 
 class RequestError(ReelsightError):

@@ -40,9 +40,11 @@ from reelsight.media.limits import MediaLimits
 from reelsight.media.sampler import Sampling
 
 __all__ = [
+    "CriticalEngine",
     "EngineSettings",
     "FetchSettings",
     "JobSettings",
+    "LiveBankSettings",
     "MediaSettings",
     "RaySettings",
     "ServeSettings",
@@ -52,6 +54,18 @@ __all__ = [
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Backend = Literal[
+    "auto",
+    "onnxruntime-cpu",
+    "onnxruntime-cuda",
+    "aotinductor",
+    "tensorrt",
+    "tensorrt-rtx",
+    "fake",
+]
+Precision = Literal["auto", "fp32", "fp16", "fp16-norms32", "bf16", "int8", "int8-fp32", "fp8"]
 
 
 class MediaSettings(_Strict):
@@ -99,18 +113,8 @@ class EngineSettings(_Strict):
         max_queued_frames: Bound of an engine's queue.
     """
 
-    backend: Literal[
-        "auto",
-        "onnxruntime-cpu",
-        "onnxruntime-cuda",
-        "aotinductor",
-        "tensorrt",
-        "tensorrt-rtx",
-        "fake",
-    ] = "onnxruntime-cpu"
-    precision: Literal[
-        "auto", "fp32", "fp16", "fp16-norms32", "bf16", "int8", "int8-fp32", "fp8"
-    ] = "fp32"
+    backend: Backend = "onnxruntime-cpu"
+    precision: Precision = "fp32"
     registry: str | None = None
     require_signature: bool = False
     trusted_keys: tuple[str, ...] = ()
@@ -144,6 +148,38 @@ class RaySettings(_Strict):
     decode_gpus: float = Field(default=0.0, ge=0.0)
     engine_actors: int | None = Field(default=None, ge=1)
     clips_per_block: int = Field(default=32, ge=1)
+
+
+class CriticalEngine(_Strict):
+    """The second engine, which decides critical labels that are near their thresholds.
+
+    Attributes:
+        backend: As engine.backend.
+        precision: As engine.precision; higher than that of the engine that serves.
+    """
+
+    backend: Backend = "onnxruntime-cpu"
+    precision: Precision = "fp32"
+
+
+class LiveBankSettings(_Strict):
+    """Label banks that change while the service runs.
+
+    Attributes:
+        poll_s: Seconds between two looks at which bank is current.
+        labels: Most labels of a draft.
+        phrases: Most prompts x templates of a draft.
+        max_bytes: Largest body of a draft.
+        drafts: Most drafts.
+        preview_frames: Frames whose embeddings a replica keeps for previews; 0 for none.
+    """
+
+    poll_s: float = Field(default=1.0, gt=0)
+    labels: int = Field(default=2000, ge=1)
+    phrases: int = Field(default=8192, ge=1)
+    max_bytes: int = Field(default=1 << 21, ge=1)
+    drafts: int = Field(default=64, ge=1)
+    preview_frames: int = Field(default=4096, ge=0)
 
 
 class FetchSettings(_Strict):
@@ -262,6 +298,13 @@ class ServeSettings(JobSettings):
         max_body_bytes: Bytes of bodies that one replica holds at a time.
         drain_s: Seconds that requests under way get when the door is closed.
         fetch: Clips named by `uri`.
+        critical_engine: Backend and precision of a second engine, which decides critical labels
+            near their thresholds; None for none.
+        critical_band: How near, in confidence: from 0.5 less this to 0.5 more.
+        media_replicas: Replicas that decode, in `split`.
+        bank_pointer: Where it stands which bank is current: a `redis://` url, or None for a file
+            beside the banks, which every replica must see.
+        banks: Banks that change while the service runs.
     """
 
     host: str = "127.0.0.1"
@@ -279,6 +322,11 @@ class ServeSettings(JobSettings):
     max_body_bytes: int = Field(default=2 << 30, ge=1)
     drain_s: float = Field(default=30.0, gt=0)
     fetch: FetchSettings = FetchSettings()
+    critical_engine: CriticalEngine | None = None
+    critical_band: float = Field(default=0.1, gt=0, le=0.5)
+    media_replicas: int = Field(default=1, ge=1)
+    bank_pointer: str | None = None
+    banks: LiveBankSettings = LiveBankSettings()
 
 
 class Settings(BaseSettings):

@@ -20,7 +20,7 @@ from reelsight.media.fetch import fetch
 from reelsight.media.limits import MediaLimits
 from reelsight.nouns.clip import Clip
 from reelsight.nouns.frames import Frames
-from reelsight.nouns.report import Failure, Report, Sampled
+from reelsight.nouns.report import Failure, Rechecked, Report, Sampled
 from reelsight.plan import TaggingPlan
 from reelsight.tagging import Timeline, dead_report, tagged_report
 
@@ -124,6 +124,7 @@ def report_clip(
     timeline: Timeline | None,
     embeddings: npt.NDArray[np.float16] | None,
     failure: Failure | None,
+    rechecked: Rechecked | None = None,
 ) -> Report:
     """The Report of one clip: tagged from its embeddings, or dead for its failure.
 
@@ -134,6 +135,7 @@ def report_clip(
         timeline: When its N frames were sampled.
         embeddings: float16 [N, D].
         failure: Why there are no embeddings.
+        rechecked: Which of them are a second engine's, and why.
     """
     if failure is None and timeline is not None and embeddings is not None:
         return tagged_report(
@@ -143,6 +145,7 @@ def report_clip(
             bank=plan.bank,
             provenance=plan.provenance,
             carried=carried,
+            rechecked=rechecked,
         )
     if failure is None:
         raise ValueError(f"clip {clip.clip_id!r} has neither embeddings nor a failure")

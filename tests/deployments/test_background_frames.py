@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from deployments.banks.recent import RecentFrames
 from deployments.decode_lane import DecodeLane
 from deployments.engine_door import HostDoor
 from deployments.service import TaggingService, TagJob
@@ -56,7 +57,7 @@ def counted(
 
         async def whole() -> Report:
             lane = DecodeLane(InProcess(), Turns.shared(2, 0.5), 4)
-            service = TaggingService(fake_plan, lane, engine)
+            service = TaggingService(fake_plan, lane, engine, RecentFrames(0, fake_plan.spec.dim))
             job = TagJob(
                 "clip",
                 data,

@@ -95,7 +95,8 @@ def opened(
         gate = Gate(assembly.service)
         if jobs_open:
             gate.opened.set()
-        api = make_api(gate, engine, settings, webhooks=webhooks)
+        banks = assembly.banks(fake_recipe)
+        api = make_api(gate, engine, banks, settings, webhooks=webhooks)
         try:
             async with (
                 api.router.lifespan_context(api),

@@ -88,7 +88,8 @@ def opened(fake_recipe: EngineRecipe, fake_plan: TaggingPlan) -> Iterator[OpenDo
         host = EngineHost(engine, max_queued_frames=settings.engine.max_queued_frames)
         inner = HostDoor(host)
         assembly = Assembly(fake_plan, settings, inner)
-        api = make_api(assembly.service, inner, settings, web=web)
+        banks = assembly.banks(fake_recipe)
+        api = make_api(assembly.service, inner, banks, settings, web=web)
         transport = httpx.ASGITransport(api, client=(client, 1))
         try:
             async with httpx.AsyncClient(
