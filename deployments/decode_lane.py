@@ -6,6 +6,7 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from deployments.meters import Meters
 from reelsight.errors import Overloaded
 from reelsight.media.decoder import Decoder
 from reelsight.media.limits import MediaLimits
@@ -22,10 +23,14 @@ class DecodeLane:
         decoder: Shared by the threads; closed with the lane.
         width: Clips at a time.
         max_waiting: Clips that may wait beyond those.
+        meters: Count.
     """
 
-    def __init__(self, decoder: Decoder, width: int, max_waiting: int) -> None:
+    def __init__(
+        self, decoder: Decoder, width: int, max_waiting: int, meters: Meters | None = None
+    ) -> None:
         self._decoder, self._max_waiting = decoder, max_waiting
+        self.width, self._meters = width, meters or Meters()
         self._threads = ThreadPoolExecutor(width, "decode")
         self._room = asyncio.Semaphore(width)
         self._waiting = 0
@@ -47,6 +52,7 @@ class DecodeLane:
         if self._room.locked() and self._waiting >= self._max_waiting:
             raise Overloaded(f"{self._waiting} clips wait to be decoded", code="decode.overloaded")
         self._waiting += 1
+        came = time.monotonic()
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + _left(deadline)):
                 await self._room.acquire()
@@ -56,6 +62,8 @@ class DecodeLane:
             ) from None
         finally:
             self._waiting -= 1
+
+        self._meters.queued("decode", time.monotonic() - came)
 
         def read(uri: str, limits: MediaLimits) -> bytes:
             del uri, limits  # The body's cap is the limit.
@@ -67,7 +75,9 @@ class DecodeLane:
         # A decode that is under way cannot be called back: who waits may leave, its place is
         # free when it ends.
         work.add_done_callback(lambda _: self._room.release())
-        return await asyncio.shield(work)
+        loaded = await asyncio.shield(work)
+        self._meters.decoded(loaded.decode_s)
+        return loaded
 
     def close(self) -> None:
         """Wait for what is decoded, and close the decoder."""

@@ -5,7 +5,7 @@ Knows the error tree and responses; which errors there are is no business of thi
 
 from __future__ import annotations
 
-from http import HTTPStatus
+from http.client import responses
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,14 +13,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from deployments.request_id import request_id
 from reelsight.errors import ReelsightError, RequestError
 from reelsight.nouns.report import Failure
 
-__all__ = ["PROBLEM", "ClipFailed", "Problem", "answer_with_problems", "problem"]
+__all__ = ["CODE_HEADER", "PROBLEM", "ClipFailed", "Problem", "answer_with_problems", "problem"]
 
 MEDIA_TYPE = "application/problem+json"
+# The code once more, for who does not read bodies: proxies, and our own log.
+CODE_HEADER = "reelsight-code"
 _RETRY_AFTER_S = 1
 
 
@@ -54,11 +57,36 @@ class ClipFailed(ReelsightError):
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message, code=failure.code, hint=failure.hint)
+        self._failure = failure
         self.stage = failure.stage
         self.retryable = failure.retryable
         # What the bytes are is the client's; what we or the store could not do is not.
         ours = {"internal": 500, "engine": 503}
         self.http_status = 503 if failure.retryable else ours.get(failure.stage, 422)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (ClipFailed, (self._failure,))
+
+
+class ProblemAnswer(JSONResponse):
+    """A problem on its way out.
+
+    Below /v2 it has the member `error` beside, the one that clients of the Open Inference Protocol
+    read.
+    """
+
+    media_type = MEDIA_TYPE
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith("/v2/"):
+            told = {"error": self._told.detail, **self._told.model_dump()}
+            self.body = self.render(told)
+            self.headers["content-length"] = str(len(self.body))
+        await super().__call__(scope, receive, send)
+
+    def __init__(self, told: Problem, headers: dict[str, str]) -> None:
+        self._told = told
+        super().__init__(told.model_dump(), told.status, headers)
 
 
 def problem(error: ReelsightError) -> JSONResponse:
@@ -66,7 +94,7 @@ def problem(error: ReelsightError) -> JSONResponse:
     status = error.http_status
     body = Problem(
         type=f"urn:reelsight:{error.code}",
-        title=HTTPStatus(status).phrase,
+        title=responses.get(status, "Client Closed Request"),
         status=status,
         detail=error.message,
         code=error.code,
@@ -74,10 +102,12 @@ def problem(error: ReelsightError) -> JSONResponse:
         retryable=error.retryable,
         request_id=request_id(),
     )
-    headers = {"Retry-After": str(_RETRY_AFTER_S)} if status in (429, 503) else {}
+    headers = {CODE_HEADER: error.code}
+    if status in (429, 503):
+        headers["Retry-After"] = str(_RETRY_AFTER_S)
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
+    return ProblemAnswer(body, headers)
 
 
 def answer_with_problems(api: FastAPI) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,16 +15,28 @@ import numpy.typing as npt
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from deployments.assembly import Assembly
+from deployments.assembly import Assembly, watch_host
+from deployments.embedding import EmbedAnswer, EmbedJob
 from deployments.engine_door import HostDoor
+from deployments.logs import log_as_json
+from deployments.meters import Gather, Meters, Numbers
 from deployments.service import TagJob
-from reelsight.engine import EngineRecipe, EngineWorker
+from reelsight.engine import EngineRecipe, EngineWorker, TextTower
 from reelsight.errors import EngineError, ReelsightError
 from reelsight.nouns.report import Report
 from reelsight.plan import TaggingPlan
 from reelsight.settings import Settings
 
-__all__ = ["EngineReplica", "FrameJob", "HandleDoor", "HandleTagger", "MediaReplica"]
+__all__ = [
+    "EngineReplica",
+    "FrameJob",
+    "HandleDoor",
+    "HandleEmbedder",
+    "HandleTagger",
+    "MediaReplica",
+    "gather_all",
+    "own_meters",
+]
 
 Pixels = npt.NDArray[np.uint8]
 Embeddings = npt.NDArray[np.float32]
@@ -57,11 +70,15 @@ class EngineReplica:
     """
 
     def __init__(self, recipe: EngineRecipe, settings: Settings) -> None:
+        log_as_json(settings.serve.log_level)
+        self._meters = own_meters()
         self._worker = EngineWorker(
             recipe.open_engine,
             recipe.spec,
             max_queued_frames=settings.engine.max_queued_frames,
+            observer=self._meters,
         )
+        watch_host(self._meters, self._worker.host)
         self._door = HostDoor(self._worker.host)
         self._stall_s = settings.serve.stall_s
 
@@ -77,6 +94,10 @@ class EngineReplica:
     async def stalled_s(self) -> float:
         """As EngineDoor."""
         return await self._door.stalled_s()
+
+    async def numbers(self) -> Numbers:
+        """What this replica has counted."""
+        return self._meters.numbers()
 
     async def check_health(self) -> None:
         """Life is progress: Serve replaces a replica whose engine makes none."""
@@ -130,10 +151,20 @@ class MediaReplica:
         plan: What is done to a clip.
         settings: Bounds.
         engine: EngineReplica's handle.
+        open_text: Makes the model's text tower.
     """
 
-    def __init__(self, plan: TaggingPlan, settings: Settings, engine: DeploymentHandle) -> None:
-        self._assembly = Assembly(plan, settings, HandleDoor(engine))
+    def __init__(
+        self,
+        plan: TaggingPlan,
+        settings: Settings,
+        engine: DeploymentHandle,
+        open_text: Callable[[], TextTower],
+    ) -> None:
+        log_as_json(settings.serve.log_level)
+        self._meters = own_meters()
+        door = HandleDoor(engine)
+        self._assembly = Assembly(plan, settings, door, open_text, self._meters)
 
     async def tag(self, job: TagJob, left_s: float) -> Report | ReelsightError:
         """Tag a clip that is waited for that long; `job.deadline` is another machine's time."""
@@ -142,6 +173,18 @@ class MediaReplica:
             return await self._assembly.service.tag(own)
         except ReelsightError as error:
             return error
+
+    async def embed(self, job: EmbedJob, left_s: float) -> EmbedAnswer | ReelsightError:
+        """As EmbeddingService; waited for that long, as in `tag`."""
+        own = replace(job, deadline=time.monotonic() + left_s)
+        try:
+            return await self._assembly.embedding.embed(own)
+        except ReelsightError as error:
+            return error
+
+    async def numbers(self) -> Numbers:
+        """What this replica has counted."""
+        return self._meters.numbers()
 
     def __del__(self) -> None:
         assembly = getattr(self, "_assembly", None)
@@ -170,3 +213,57 @@ class HandleTagger:
             raise answer
         report: Report = answer
         return report
+
+
+class HandleEmbedder:
+    """The text towers and decoders of MediaReplicas.
+
+    Args:
+        handle: Of the deployment.
+    """
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
+
+    async def embed(self, job: EmbedJob) -> EmbedAnswer:
+        answer = await self._handle.embed.remote(job, job.deadline - time.monotonic())
+        if isinstance(answer, ReelsightError):
+            raise answer
+        embedded: EmbedAnswer = answer
+        return embedded
+
+
+def own_meters() -> Meters:
+    """Meters that are named after the replica they are made in."""
+    replica = serve.get_replica_context().replica_id
+    return Meters(replica.deployment_name, replica.unique_id)
+
+
+def gather_all(meters: Meters, handles: Sequence[DeploymentHandle], timeout_s: float) -> Gather:
+    """The numbers of every replica of some deployments, this one's own among them.
+
+    Args:
+        meters: Of this replica; told also when its deployment's other replicas are not heard.
+        handles: Of the deployments, whose replicas have a method `numbers`.
+        timeout_s: Seconds to wait for a deployment.
+    """
+
+    async def one(handle: DeploymentHandle) -> list[Numbers]:
+        answers = handle.broadcast("numbers")
+        try:
+            found = await answers.results_async(timeout_s=timeout_s, return_exceptions=True)
+        except TimeoutError:
+            found = []
+        heard = [each for each in found if isinstance(each, Numbers)]
+        name = handle.deployment_name
+        if name == meters.deployment and all(n.replica != meters.replica for n in heard):
+            heard.append(meters.numbers())
+        if not found or len(heard) < len(found):
+            own = Numbers(meters.deployment, meters.replica, [], unheard=(name,))
+            heard.append(own)
+        return heard
+
+    async def gather() -> Sequence[Numbers]:
+        return [n for each in await asyncio.gather(*map(one, handles)) for n in each]
+
+    return gather

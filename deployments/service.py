@@ -14,6 +14,8 @@ import numpy as np
 
 from deployments.decode_lane import DecodeLane
 from deployments.engine_door import EngineDoor
+from deployments.meters import Meters
+from deployments.spans import span
 from reelsight.errors import EngineInputError, Overloaded
 from reelsight.media.sampler import Sampling
 from reelsight.nouns.report import Failure, Report
@@ -60,10 +62,17 @@ class TaggingService:
         plan: What is done to a clip.
         lane: Decodes.
         engine: Embeds.
+        meters: Count.
     """
 
-    def __init__(self, plan: TaggingPlan, lane: DecodeLane, engine: EngineDoor) -> None:
-        self._lane, self._engine = lane, engine
+    def __init__(
+        self,
+        plan: TaggingPlan,
+        lane: DecodeLane,
+        engine: EngineDoor,
+        meters: Meters | None = None,
+    ) -> None:
+        self._lane, self._engine, self._meters = lane, engine, meters or Meters()
         self._plan = plan
         self._by_sampling: dict[Sampling, TaggingPlan] = {}
 
@@ -93,19 +102,25 @@ class TaggingService:
             raise Overloaded("the deadline passed", code="request.deadline") from None
 
     async def _report(self, request: ClipRequest, job: TagJob, plan: TaggingPlan) -> Report:
-        loaded = await self._lane.load(request, job.data, plan, job.deadline)
+        with span("decode"):
+            loaded = await self._lane.load(request, job.data, plan, job.deadline)
         timeline = embeddings = None
         failure = loaded.failure
         if loaded.frames is not None:
             timeline = timeline_of(loaded.frames)
             try:
-                rows = await self._engine.embed(loaded.frames.pixels, deadline=job.deadline)
+                with span("embed"):
+                    rows = await self._engine.embed(loaded.frames.pixels, deadline=job.deadline)
                 embeddings = rows.astype(np.float16)
             except EngineInputError as error:
                 failure = Failure.of(error)
-        return report_clip(
-            loaded.clip, plan, {}, timeline=timeline, embeddings=embeddings, failure=failure
-        )
+        started = time.perf_counter()
+        with span("aggregate"):
+            report = report_clip(
+                loaded.clip, plan, {}, timeline=timeline, embeddings=embeddings, failure=failure
+            )
+        self._meters.aggregated(time.perf_counter() - started)
+        return report
 
     def _plan_for(self, sampling: Sampling | None) -> TaggingPlan:
         """The plan with another sampling. A plan hashes its bank once, so it is kept."""

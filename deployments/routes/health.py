@@ -9,7 +9,7 @@ from deployments.engine_door import EngineDoor
 from deployments.problems import PROBLEM
 from reelsight.errors import EngineError
 
-__all__ = ["health_routes"]
+__all__ = ["Health", "engine_alive", "health_routes"]
 
 
 class Health(BaseModel):
@@ -27,6 +27,18 @@ class Wedged(EngineError):
     hint = "The replica is replaced; try again."
 
 
+async def engine_alive(engine: EngineDoor, stall_s: float) -> Health:
+    """That an engine makes progress with what it has.
+
+    Raises:
+        Wedged: It does not.
+    """
+    stalled = await engine.stalled_s()
+    if stalled > stall_s:
+        raise Wedged(f"the engine has finished nothing for {stalled:.0f} s")
+    return Health()
+
+
 def health_routes(engine: EngineDoor, stall_s: float) -> APIRouter:
     """The routes over an engine.
 
@@ -39,10 +51,7 @@ def health_routes(engine: EngineDoor, stall_s: float) -> APIRouter:
     @router.get("/healthz", response_model=Health, responses=PROBLEM)
     async def healthz() -> Health:
         """Whether the engine makes progress with what it has."""
-        stalled = await engine.stalled_s()
-        if stalled > stall_s:
-            raise Wedged(f"the engine has finished nothing for {stalled:.0f} s")
-        return Health()
+        return await engine_alive(engine, stall_s)
 
     @router.get("/readyz", response_model=Health, responses=PROBLEM)
     async def readyz() -> Health:

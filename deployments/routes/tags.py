@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from deployments.exchange import note
 from deployments.problems import PROBLEM, ClipFailed
 from deployments.request_id import request_id
 from deployments.schemas import TagAnswer, UriRequest
@@ -86,6 +87,7 @@ def tag_routes(tagger: Tagger, timeout_s: float) -> APIRouter:
             sampling=None if looked is None else Sampling.parse(looked),
         )
         report = await while_connected(request, tagger.tag(job))
+        note(frames=len(report.pts), bank=(report.provenance.bank, report.provenance.bank_hash))
         if report.failure is not None:
             raise ClipFailed(report.failure)
         return TagAnswer.of(report, request_id())

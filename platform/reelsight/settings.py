@@ -28,7 +28,15 @@ from reelsight.media.isolation.policy import Isolation
 from reelsight.media.limits import MediaLimits
 from reelsight.media.sampler import Sampling
 
-__all__ = ["EngineSettings", "MediaSettings", "RaySettings", "ServeSettings", "Settings"]
+__all__ = [
+    "EmbeddingSettings",
+    "EngineSettings",
+    "InferenceSettings",
+    "MediaSettings",
+    "RaySettings",
+    "ServeSettings",
+    "Settings",
+]
 
 
 class _Strict(BaseModel):
@@ -127,6 +135,37 @@ class RaySettings(_Strict):
     clips_per_block: int = Field(default=32, ge=1)
 
 
+class EmbeddingSettings(_Strict):
+    """POST /v1/embeddings.
+
+    Attributes:
+        max_inputs: Texts and pictures in one request.
+        max_chars: Characters of one text; the text tower reads its first tokens alone.
+        max_body_bytes: Size of a request's body.
+        text: Whether texts are embedded. The text tower takes its model's memory in each replica.
+        max_waiting_texts: Texts that may wait for the text tower in one replica.
+    """
+
+    max_inputs: int = Field(default=256, ge=1)
+    max_chars: int = Field(default=8192, ge=1)
+    max_body_bytes: int = Field(default=32 << 20, ge=1)
+    text: bool = True
+    max_waiting_texts: int = Field(default=4096, ge=1)
+
+
+class InferenceSettings(_Strict):
+    """The Open Inference Protocol, /v2.
+
+    Attributes:
+        max_frames: Frames in one request.
+        max_json_bytes: Size of the part of a request that is JSON; tensors in it are four times as
+            large as binary ones, and slow.
+    """
+
+    max_frames: int = Field(default=256, ge=1)
+    max_json_bytes: int = Field(default=8 << 20, ge=1)
+
+
 class ServeSettings(_Strict):
     """The HTTP door.
 
@@ -141,6 +180,10 @@ class ServeSettings(_Strict):
             once.
         decoders: Clips decoded at a time in one replica; None for the cores of the machine.
         stall_s: Seconds without a finished batch after which a busy engine counts as wedged.
+        embeddings: POST /v1/embeddings; see EmbeddingSettings.
+        inference: The Open Inference Protocol; see InferenceSettings.
+        log_level: Least level of the JSON lines on stderr; one line a request at `info`.
+        metrics_timeout_s: Seconds that /metrics waits for the numbers of other replicas.
     """
 
     host: str = "127.0.0.1"
@@ -151,6 +194,10 @@ class ServeSettings(_Strict):
     max_waiting_clips: int = Field(default=64, ge=1)
     decoders: int | None = Field(default=None, ge=1)
     stall_s: float = Field(default=30.0, gt=0)
+    embeddings: EmbeddingSettings = EmbeddingSettings()
+    inference: InferenceSettings = InferenceSettings()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics_timeout_s: float = Field(default=2.0, gt=0)
 
 
 class Settings(BaseSettings):
