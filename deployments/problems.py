@@ -71,22 +71,31 @@ class ClipFailed(ReelsightError):
 class ProblemAnswer(JSONResponse):
     """A problem on its way out.
 
-    Below /v2 it has the member `error` beside, the one that clients of the Open Inference Protocol
-    read.
+    Clients of other people's protocols read a member `error`, each in its own shape. RFC 9457 lets
+    a problem have further members, so theirs stands beside ours on their routes.
     """
 
     media_type = MEDIA_TYPE
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].startswith("/v2/"):
-            told = {"error": self._told.detail, **self._told.model_dump()}
-            self.body = self.render(told)
-            self.headers["content-length"] = str(len(self.body))
-        await super().__call__(scope, receive, send)
-
     def __init__(self, told: Problem, headers: dict[str, str]) -> None:
         self._told = told
         super().__init__(told.model_dump(), told.status, headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = self._error(scope["path"])
+        if error is not None:
+            self.body = self.render({**self._told.model_dump(), "error": error})
+            self.headers["content-length"] = str(len(self.body))
+        await super().__call__(scope, receive, send)
+
+    def _error(self, path: str) -> str | dict[str, str | None] | None:
+        told = self._told
+        if path == "/v2" or path.startswith("/v2/"):  # The Open Inference Protocol.
+            return told.detail
+        if path == "/v1/embeddings":  # OpenAI.
+            kind = "invalid_request_error" if told.status < 500 else "server_error"
+            return {"message": told.detail, "type": kind, "param": None, "code": told.code}
+        return None
 
 
 def problem(error: ReelsightError) -> JSONResponse:

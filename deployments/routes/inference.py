@@ -91,7 +91,8 @@ def inference_routes(engine: EngineDoor, tagger: Tagger, serve: ServeSettings) -
         tagger: Its plan names the engine's spec.
         serve: Bounds.
     """
-    # A name may hold slashes, so what is more special is heard first.
+    # A name may hold slashes, so what is more special is heard first: of stacked decorators the
+    # lowest.
     router = APIRouter(prefix="/v2", tags=["inference"], responses=PROBLEM)
     model, version = "/models/{name:path}", "/models/{name:path}/versions/{version}"
 
@@ -110,21 +111,21 @@ def inference_routes(engine: EngineDoor, tagger: Tagger, serve: ServeSettings) -
         """This server, and what it has beside the protocol's core."""
         return ServerFacts()
 
-    @router.get(f"{version}/ready", response_model=Health)
     @router.get(f"{model}/ready", response_model=Health)
+    @router.get(f"{version}/ready", response_model=Health)
     async def model_ready(name: str, version: str | None = None) -> Health:
         """Whether a model answers."""
         _known(tagger, name, version)
         return await engine_alive(engine, serve.stall_s)
 
-    @router.get(version, response_model=InferenceModel)
     @router.get(model, response_model=InferenceModel)
+    @router.get(version, response_model=InferenceModel)
     async def metadata(name: str, version: str | None = None) -> InferenceModel:
         """A model's inputs and outputs."""
         return _facts(_known(tagger, name, version))
 
-    @router.post(f"{version}/infer", response_model=InferAnswer, openapi_extra=_BODY)
     @router.post(f"{model}/infer", response_model=InferAnswer, openapi_extra=_BODY)
+    @router.post(f"{version}/infer", response_model=InferAnswer, openapi_extra=_BODY)
     async def infer(
         request: Request,
         name: str,
