@@ -235,8 +235,8 @@ class HandleEmbedder:
 
 def own_meters() -> Meters:
     """Meters that are named after the replica they are made in."""
-    replica = serve.get_replica_context().replica_id
-    return Meters(replica.deployment_name, replica.unique_id)
+    here = serve.get_replica_context()
+    return Meters(here.deployment, here.replica_tag)
 
 
 def gather_all(meters: Meters, handles: Sequence[DeploymentHandle], timeout_s: float) -> Gather:

@@ -13,6 +13,14 @@ import uvicorn
 from fastapi import FastAPI
 
 
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number: int = free.getsockname()[1]
+        return number
+
+
 @asynccontextmanager
 async def asking(api: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an application in this process."""
@@ -42,7 +50,8 @@ def listening(api: FastAPI) -> Iterator[str]:
     thread.start()
     try:
         assert server.listens.wait(30)
-        yield "127.0.0.1:{}".format(server.servers[0].sockets[0].getsockname()[1])
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join()

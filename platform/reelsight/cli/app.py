@@ -8,7 +8,19 @@ import typer
 
 import reelsight
 from jobs.backfill import command as backfill
-from reelsight.cli import bank, decode, doctor, engine, models, probe, query, samples, serve, tag
+from reelsight.cli import (
+    bank,
+    decode,
+    doctor,
+    engine,
+    models,
+    probe,
+    query,
+    samples,
+    serve,
+    tag,
+    top,
+)
 from reelsight.cli.console import run_app
 
 __all__ = ["app", "main"]
@@ -22,6 +34,7 @@ app = typer.Typer(
 app.command(name="tag")(tag.command)
 app.command(name="backfill")(backfill)
 app.command(name="serve")(serve.command)
+app.command(name="top")(top.command)
 app.command(name="query")(query.command)
 app.add_typer(bank.app, name="bank")
 app.add_typer(engine.app, name="engine")
