@@ -119,7 +119,7 @@ def _ingress(builder: Callable[[], FastAPI]) -> Any:
         async def numbers(self) -> Numbers:
             """What this replica has counted."""
             meters: Meters = self.app.state.meters  # type: ignore[attr-defined]
-            return meters.numbers()
+            return await meters.numbers()
 
     return serve.deployment(serve.ingress(builder)(Ingress), name=_INGRESS)
 

@@ -92,6 +92,7 @@ class Observed:
         try:
             with request_span(scope) as span:
                 await self._answer(scope, receive, watched, exchange)
+                span.set_attribute("http.route", _route(scope))
                 span.set_attribute("http.response.status_code", exchange.status)
         finally:
             self._meters.in_flight.dec()
@@ -109,7 +110,7 @@ class Observed:
             await problem(bug)(scope, receive, send)
 
     def _tell(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", None) or "unmatched"
+        route = _route(scope)
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._meters.answered(route, method, exchange.status, seconds)
         if exchange.code is not None:
@@ -125,6 +126,12 @@ class Observed:
             "bank": exchange.bank,
         }
         _log.log(level, "request", extra={"facts": facts})
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route that answered: never the path, which may hold names."""
+    path: str = getattr(scope.get("route"), "path", "") or "unmatched"
+    return path
 
 
 def _code(message: Message) -> str | None:

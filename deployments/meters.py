@@ -6,6 +6,7 @@ the process's default one belongs to Ray. Which replicas there are is no busines
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,11 +16,24 @@ from prometheus_client.registry import Collector
 
 from reelsight.plan import TaggingPlan
 
-__all__ = ["Gather", "Meters", "Numbers", "exposition", "gather_own", "plan_facts"]
+__all__ = ["Family", "Gather", "Meters", "Numbers", "exposition", "gather_own", "plan_facts"]
 
 _REQUEST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2, 5, 10, 30, 60)
 _STEP_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _SHARE = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric, as Prometheus's text has it.
+
+    Attributes:
+        head: Its lines of help and type.
+        samples: Its lines of samples.
+    """
+
+    head: str
+    samples: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +43,14 @@ class Numbers:
     Attributes:
         deployment: Which part of the application it is.
         replica: Its name among those.
-        families: Samples by name.
+        families: Its metrics by name. Each replica writes its own text, so that whoever gathers
+            the text of many only joins it.
         unheard: Deployments whose replicas did not answer whoever gathered these.
     """
 
     deployment: str
     replica: str
-    families: list[Metric]
+    families: dict[str, Family]
     unheard: tuple[str, ...] = field(default=())
 
 
@@ -131,9 +146,15 @@ class Meters:
         """Families that are made when the numbers are read."""
         self._registry.register(_Made(collect))
 
-    def numbers(self) -> Numbers:
-        """Everything so far."""
-        return Numbers(self.deployment, self.replica, list(self._registry.collect()))
+    async def numbers(self) -> Numbers:
+        """Everything so far; written on a thread, because it takes milliseconds."""
+        return await asyncio.to_thread(self.written)
+
+    def written(self) -> Numbers:
+        """As `numbers`, at once."""
+        origin = {"deployment": self.deployment, "replica": self.replica}
+        families = {f.name: _text(f, origin) for f in self._registry.collect()}
+        return Numbers(self.deployment, self.replica, families)
 
     def _step(self, name: str, help_text: str) -> Histogram:
         return Histogram(
@@ -173,27 +194,37 @@ def gather_own(meters: Meters) -> Gather:
     """The numbers of this process alone, where there are no other replicas."""
 
     async def gather() -> Sequence[Numbers]:
-        return [meters.numbers()]
+        return [await meters.numbers()]
 
     return gather
 
 
-def exposition(replicas: Sequence[Numbers]) -> bytes:
+def exposition(replicas: Sequence[Numbers]) -> str:
     """Prometheus's text format, each sample with its deployment and replica."""
-    families: dict[str, Metric] = {}
+    joined: dict[str, list[str]] = {}
     for numbers in replicas:
-        origin = {"deployment": numbers.deployment, "replica": numbers.replica}
-        for family in numbers.families:
-            kept = families.setdefault(
-                family.name, Metric(family.name, family.documentation, family.type)
-            )
-            for sample in family.samples:
-                # Prometheus has each series' age already; `_created` only doubles the bytes.
-                if not sample.name.endswith("_created"):
-                    kept.samples.append(sample._replace(labels={**sample.labels, **origin}))
+        for name, family in numbers.families.items():
+            joined.setdefault(name, [family.head]).append(family.samples)
     unheard = Metric(
         "reelsight_unheard_deployments", "Deployments missing from these numbers.", "gauge"
     )
     for name in sorted({name for numbers in replicas for name in numbers.unheard}):
         unheard.add_sample(unheard.name, {"deployment": name}, 1.0)
-    return generate_latest(_Made(lambda: [*families.values(), unheard]))
+    last = _text(unheard, {})
+    return "".join(
+        [*(part for parts in joined.values() for part in parts), last.head, last.samples]
+    )
+
+
+def _text(family: Metric, origin: dict[str, str]) -> Family:
+    told = Metric(family.name, family.documentation, family.type)
+    # Prometheus has each series' age already; `_created` only doubles the bytes.
+    told.samples = [
+        sample._replace(labels={**sample.labels, **origin})
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    ]
+    text = generate_latest(_Made(lambda: [told])).decode()
+    lines = text.splitlines(keepends=True)
+    heads = sum(line.startswith("#") for line in lines[:2])
+    return Family("".join(lines[:heads]), "".join(lines[heads:]))

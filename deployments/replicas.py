@@ -97,7 +97,7 @@ class EngineReplica:
 
     async def numbers(self) -> Numbers:
         """What this replica has counted."""
-        return self._meters.numbers()
+        return await self._meters.numbers()
 
     async def check_health(self) -> None:
         """Life is progress: Serve replaces a replica whose engine makes none."""
@@ -184,7 +184,7 @@ class MediaReplica:
 
     async def numbers(self) -> Numbers:
         """What this replica has counted."""
-        return self._meters.numbers()
+        return await self._meters.numbers()
 
     def __del__(self) -> None:
         assembly = getattr(self, "_assembly", None)
@@ -257,9 +257,9 @@ def gather_all(meters: Meters, handles: Sequence[DeploymentHandle], timeout_s: f
         heard = [each for each in found if isinstance(each, Numbers)]
         name = handle.deployment_name
         if name == meters.deployment and all(n.replica != meters.replica for n in heard):
-            heard.append(meters.numbers())
+            heard.append(await meters.numbers())
         if not found or len(heard) < len(found):
-            own = Numbers(meters.deployment, meters.replica, [], unheard=(name,))
+            own = Numbers(meters.deployment, meters.replica, {}, unheard=(name,))
             heard.append(own)
         return heard
 

@@ -147,8 +147,8 @@ def test_replicas_are_told_apart_and_the_unheard_named() -> None:
     two.ran(8, 8, 0.02)
     two.answered('odd"\\\nroute', "GET", 200, 0.1)
     text = exposition(
-        [one.numbers(), two.numbers(), Numbers("ingress", "c", [], unheard=("media",))]
-    ).decode()
+        [one.written(), two.written(), Numbers("ingress", "c", {}, unheard=("media",))]
+    )
     found = {
         (sample.name, sample.labels.get("deployment"), sample.labels.get("replica")): sample
         for family in text_string_to_metric_families(text)
@@ -229,7 +229,7 @@ def test_a_bug_is_logged_with_its_request_and_answered(
     assert (bug["level"], bug["request_id"], line["code"]) == ("error", "r9", "internal.unexpected")
     assert "RuntimeError: lost s3://store/a.mp4" in str(bug["exception"])
     assert "hidden" not in json.dumps([bug, line])
-    found = values(exposition([meters.numbers()]).decode())
+    found = values(exposition([meters.written()]))
     assert at(found, "reelsight_rejects_total", code="internal.unexpected") == 1
     assert at(found, "reelsight_requests_in_flight") == 0
 
@@ -268,6 +268,6 @@ def test_meters_are_right_from_many_threads() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    found = values(exposition([meters.numbers()]).decode())
+    found = values(exposition([meters.written()]))
     assert at(found, "reelsight_frames_total") == 6000
     assert at(found, "reelsight_engine_seconds_count") == 2000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 
 import httpx
@@ -9,7 +10,10 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 from prometheus_client.parser import text_string_to_metric_families
+from ray import serve
 
+from deployments.meters import Meters, Numbers
+from deployments.replicas import EngineReplica, gather_all
 from deployments.run import serving
 from reelsight.engine import EngineRecipe
 from reelsight.samples.clips import SampleClip
@@ -69,3 +73,35 @@ def test_every_replicas_numbers_get_out(
     assert totals[media, "reelsight_decode_seconds_count"] == 3
     assert totals[media, "reelsight_text_seconds_count"] >= 1
     assert totals[engine, "reelsight_frames_total"] == frames + 1 + len(pixels)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_replicas_of_a_deployment_are_both_heard(fake_recipe: EngineRecipe) -> None:
+    class Hung:  # Here, so that it is pickled by value.
+        async def numbers(self) -> None:
+            await asyncio.Event().wait()
+
+    settings = Settings.load(None, {"engine.backend": "fake"})
+    engine = serve.deployment(EngineReplica, name="engine", num_replicas=2)
+    serve.start(proxy_location="Disabled")
+    try:
+        serve.run(engine.bind(fake_recipe, settings), name="pair", route_prefix=None)
+        handle = serve.get_deployment_handle("engine", app_name="pair")
+        serve.run(serve.deployment(Hung, name="hung").bind(), name="stuck", route_prefix=None)
+        hung = serve.get_deployment_handle("hung", app_name="stuck")
+        own = Meters("ingress", "c")
+
+        async def gather() -> tuple[list[Numbers], list[Numbers]]:
+            heard = await gather_all(own, [handle], 20)()
+            half = await gather_all(own, [handle, hung], 0.5)()
+            return list(heard), list(half)
+
+        heard, half = asyncio.run(gather())
+    finally:
+        serve.shutdown()
+    assert [each.deployment for each in heard] == ["engine", "engine"]
+    assert len({each.replica for each in heard}) == 2
+    assert not any(each.unheard for each in heard)
+    # Whoever does not answer in time is named, and fails no scrape.
+    assert [each.deployment for each in half if each.families] == ["engine", "engine"]
+    assert [each.unheard for each in half if not each.families] == [("hung",)]
