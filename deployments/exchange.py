@@ -15,7 +15,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.meters import Meters
 from deployments.problems import CODE_HEADER, problem
-from deployments.spans import request_span
 from reelsight.errors import ReelsightError
 
 __all__ = ["Exchange", "Observed", "note"]
@@ -90,10 +89,7 @@ class Observed:
 
         self._meters.in_flight.inc()
         try:
-            with request_span(scope) as span:
-                await self._answer(scope, receive, watched, exchange)
-                span.set_attribute("http.route", _route(scope))
-                span.set_attribute("http.response.status_code", exchange.status)
+            await self._answer(scope, receive, watched, exchange)
         finally:
             self._meters.in_flight.dec()
             _current.reset(token)

@@ -1,4 +1,6 @@
-"""OpenTelemetry spans, where its API is installed; where it is not, nothing.
+"""OpenTelemetry spans of a request's steps, where its API is installed; where it is not, nothing.
+
+The request's own span, below its caller's traceparent, is FastAPI's.
 
 Without an SDK that the operator sets up none is made: nothing calls out unless asked.
 """
@@ -7,30 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
-
-from starlette.types import Scope
 
 try:
-    from opentelemetry import propagate, trace
+    from opentelemetry import trace
 except ImportError:  # Not a dependency.
-    trace = propagate = None  # type: ignore[assignment]
+    trace = None  # type: ignore[assignment]
 
-__all__ = ["Span", "request_span", "span"]
-
-_NAMED = frozenset({b"traceparent", b"tracestate", b"baggage"})
-
-
-class Span(Protocol):
-    """The part of a span that is used here."""
-
-    def set_attribute(self, key: str, value: Any, /) -> None:
-        """Say something about what the span covers."""
-
-
-class _NoSpan:
-    def set_attribute(self, key: str, value: Any, /) -> None:
-        """Nobody listens."""
+__all__ = ["span"]
 
 
 def _off() -> bool:
@@ -39,26 +24,10 @@ def _off() -> bool:
 
 
 @contextmanager
-def span(name: str) -> Iterator[Span]:
+def span(name: str) -> Iterator[None]:
     """A span below the one that is open."""
     if _off():
-        yield _NoSpan()
+        yield
         return
-    with trace.get_tracer("reelsight").start_as_current_span(name) as opened:
-        yield opened
-
-
-@contextmanager
-def request_span(scope: Scope) -> Iterator[Span]:
-    """The span of a request, below the caller's own where its headers name one (traceparent)."""
-    if _off():
-        yield _NoSpan()
-        return
-    given = [(key, value) for key, value in scope["headers"] if key in _NAMED]
-    headers = {key.decode(): value.decode("latin-1") for key, value in given}
-    with trace.get_tracer("reelsight").start_as_current_span(
-        scope["method"],
-        context=propagate.extract(headers),
-        kind=trace.SpanKind.SERVER,
-    ) as opened:
-        yield opened
+    with trace.get_tracer("reelsight").start_as_current_span(name):
+        yield
