@@ -15,14 +15,25 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 from ray.serve.context import _get_global_client
+from ray.serve.handle import DeploymentHandle
 
-from deployments.api import make_api
+from deployments.api import Wire, make_api
 from deployments.assembly import Assembly, OwnEngine
 from deployments.banks.live import LiveBanks
 from deployments.critical import EnginePair, Recheck, critical_recipe
 from deployments.drain import Drain, process_drain
 from deployments.engine_door import EngineDoor
-from deployments.replicas import EngineReplica, HandleDoor, HandleTagger, MediaReplica
+from deployments.logs import log_as_json
+from deployments.meters import Gather, Meters, Numbers, gather_own, plan_facts
+from deployments.replicas import (
+    EngineReplica,
+    HandleDoor,
+    HandleEmbedder,
+    HandleTagger,
+    MediaReplica,
+    gather_all,
+    own_meters,
+)
 from deployments.security.listening import require_keys_beyond_loopback
 from engines.catalog import recipe_for
 from reelsight.engine import EngineRecipe
@@ -48,9 +59,7 @@ def build_app(settings: Settings) -> Application:
     plan = plan_for(recipe, settings)
     second = critical_recipe(settings, recipe)
     if settings.serve.topology == "single":
-        return _ingress(
-            lambda: single_api(recipe, plan, settings, second, drain=process_drain()), settings
-        ).bind()
+        return _ingress(lambda: _served_single(recipe, plan, settings, second), settings).bind()
     # What a replica cannot hold it refuses itself, at once; Serve's queues would keep it waiting.
     waiting = settings.serve.max_waiting_clips
     engines = {"max_ongoing_requests": _FRAME_JOBS_AT_ONCE}
@@ -63,11 +72,15 @@ def build_app(settings: Settings) -> Application:
         MediaReplica,
         name=_MEDIA,
         num_replicas=settings.serve.media_replicas,
-        max_ongoing_requests=waiting + (settings.serve.decoders or _DECODERS),
+        # Texts take no decoder, and wait in a lane of their own.
+        max_ongoing_requests=waiting
+        + (settings.serve.decoders or _DECODERS)
+        + settings.serve.max_requests,
         max_queued_requests=waiting,
-    ).bind(plan, settings, engine, critical)
+    ).bind(plan, settings, engine, recipe.open_text, critical)
+    parts = [INGRESS, _MEDIA, _ENGINE, *([_CRITICAL] if second is not None else [])]
     # The builder runs where the ingress runs: handles are asked for there, by name.
-    return _ingress(lambda: _split_api(recipe, plan, settings), settings).bind(media)
+    return _ingress(lambda: _split_api(recipe, plan, settings, parts), settings).bind(media)
 
 
 def single_api(
@@ -76,6 +89,9 @@ def single_api(
     settings: Settings,
     second: EngineRecipe | None = None,
     drain: Drain | None = None,
+    *,
+    meters: Meters | None = None,
+    gather: Gather | None = None,
 ) -> FastAPI:
     """The whole in this process; the engine is warm when this returns.
 
@@ -85,29 +101,47 @@ def single_api(
         settings: Bounds.
         second: The engine that decides critical labels, if one does.
         drain: Whether the door is closing; one of its own when None.
+        meters: Count; of their own when None.
+        gather: The numbers of every replica; of these meters alone when None.
     """
+    meters = meters or Meters()
     with ExitStack() as undo:
-        engine = OwnEngine(recipe, settings)
+        engine = OwnEngine(recipe, settings, meters)
         undo.callback(engine.close)
         door: EngineDoor = engine
         recheck = None
         if second is not None:
-            critical = OwnEngine(second, settings)
+            critical = OwnEngine(second, settings, meters.beside(_CRITICAL))
             undo.callback(critical.close)
             recheck = Recheck(critical, second.spec, settings.serve.critical_band)
             door = EnginePair(engine, critical)
-        assembly = Assembly(plan, settings, engine, recheck)
+        assembly = Assembly(plan, settings, engine, recipe.open_text, meters, recheck)
         undo.callback(assembly.close)
         banks = assembly.banks(recipe)
         parts = undo.pop_all()
     service = assembly.service
-    return make_api(service, door, banks, settings, lifespan=_running(parts, banks), drain=drain)
+    meters.collect_from(plan_facts(lambda: service.plan))
+    wire = Wire(assembly.embedding, meters, gather or gather_own(meters))
+    lifespan = _running(parts, banks)
+    return make_api(service, door, banks, settings, wire, lifespan=lifespan, drain=drain)
 
 
-def _split_api(recipe: EngineRecipe, plan: TaggingPlan, settings: Settings) -> FastAPI:
-    name = serve.get_replica_context().app_name
-    engine = HandleDoor(serve.get_deployment_handle(_ENGINE, app_name=name))
-    media = serve.get_deployment_handle(_MEDIA, app_name=name)
+def _served_single(
+    recipe: EngineRecipe, plan: TaggingPlan, settings: Settings, second: EngineRecipe | None
+) -> FastAPI:
+    log_as_json(settings.serve.log_level)
+    meters = own_meters()
+    gather = gather_all(meters, [_handle(INGRESS)], settings.serve.metrics_timeout_s)
+    drain = process_drain()
+    return single_api(recipe, plan, settings, second, drain, meters=meters, gather=gather)
+
+
+def _split_api(
+    recipe: EngineRecipe, plan: TaggingPlan, settings: Settings, parts: list[str]
+) -> FastAPI:
+    log_as_json(settings.serve.log_level)
+    meters = own_meters()
+    engine, media = HandleDoor(_handle(_ENGINE)), _handle(_MEDIA)
     tagger = HandleTagger(media, plan, settings.serve.banks.preview_frames)
     banks = LiveBanks(
         recipe,
@@ -118,14 +152,21 @@ def _split_api(recipe: EngineRecipe, plan: TaggingPlan, settings: Settings) -> F
         recent=tagger.recent_frames,
         spread=tagger.look_at_banks,
     )
+    meters.collect_from(plan_facts(lambda: tagger.plan))
+    gather = gather_all(meters, [_handle(p) for p in parts], settings.serve.metrics_timeout_s)
     return make_api(
         tagger,
         engine,
         banks,
         settings,
+        Wire(HandleEmbedder(media), meters, gather),
         lifespan=_running(ExitStack(), banks),
         drain=process_drain(),
     )
+
+
+def _handle(deployment: str) -> DeploymentHandle:
+    return serve.get_deployment_handle(deployment, app_name=serve.get_replica_context().app_name)
 
 
 def _running(parts: ExitStack, banks: LiveBanks) -> Callable[[FastAPI], Any]:
@@ -157,6 +198,11 @@ def _ingress(builder: Callable[[], FastAPI], settings: Settings) -> Any:
             """Refuse what comes; whether all that was under way has ended in that time."""
             process_drain().begin()
             return await process_drain().idle(timeout_s)
+
+        async def numbers(self) -> Numbers:
+            """What this replica has counted."""
+            meters: Meters = self.app.state.meters  # type: ignore[attr-defined]
+            return await meters.numbers()
 
     at_once = settings.serve.max_requests
     return serve.deployment(

@@ -9,6 +9,7 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from deployments.meters import Meters
 from deployments.turns import Turns
 from reelsight.errors import Overloaded
 from reelsight.media.decoder import Decoder
@@ -26,12 +27,21 @@ class DecodeLane:
         decoder: Shared by the threads; closed with the lane.
         turns: Clips at a time.
         max_waiting: Clips of requests that may wait beyond those.
+        meters: Count.
     """
 
-    def __init__(self, decoder: Decoder, turns: Turns, max_waiting: int) -> None:
+    def __init__(
+        self, decoder: Decoder, turns: Turns, max_waiting: int, meters: Meters | None = None
+    ) -> None:
         self._decoder, self._turns, self._max_waiting = decoder, turns, max_waiting
+        self._meters = meters or Meters()
         self._threads = ThreadPoolExecutor(turns.width, "decode")
         self._waiting = 0
+
+    @property
+    def width(self) -> int:
+        """Clips of requests that are decoded at a time."""
+        return self._turns.requests
 
     @property
     def waiting(self) -> int:
@@ -62,6 +72,7 @@ class DecodeLane:
         if counted and self.full:
             raise Overloaded(f"{self._waiting} clips wait to be decoded", code="decode.overloaded")
         self._waiting += counted
+        came = time.monotonic()
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + _left(deadline)):
                 await self._turns.take(background)
@@ -71,6 +82,9 @@ class DecodeLane:
             ) from None
         finally:
             self._waiting -= counted
+
+        if not background:
+            self._meters.queued("decode", time.monotonic() - came)
 
         def read(uri: str, limits: MediaLimits) -> bytes:
             del uri, limits  # The body's cap is the limit.
@@ -82,7 +96,9 @@ class DecodeLane:
         # A decode that is under way cannot be called back: who waits may leave, its place is
         # free when it ends.
         work.add_done_callback(lambda _: self._turns.give(background))
-        return await asyncio.shield(work)
+        loaded = await asyncio.shield(work)
+        self._meters.decoded(loaded.decode_s)
+        return loaded
 
     def close(self) -> None:
         """Wait for what is decoded, and close the decoder."""

@@ -7,9 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from deployments.api import make_api
+from deployments.api import Wire, make_api
 from deployments.banks.live import LiveBanks
 from deployments.engine_door import EngineDoor
+from deployments.meters import Meters
 from deployments.service import Tagger
 from reelsight.settings import Settings
 
@@ -24,7 +25,8 @@ def openapi_text() -> str:
     # Routes are described, never asked: nothing stands behind them.
     settings = Settings.model_construct(**{**_defaults(), "data_dir": Path("/nonexistent")})
     banks = cast(LiveBanks, SimpleNamespace(desk=nobody, follower=nobody))
-    api = make_api(cast(Tagger, nobody), cast(EngineDoor, nobody), banks, settings)
+    wire = Wire(nobody, Meters(), nobody)
+    api = make_api(cast(Tagger, nobody), cast(EngineDoor, nobody), banks, settings, wire)
     return json.dumps(api.openapi(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 

@@ -14,14 +14,25 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from deployments.request_id import request_id
 from reelsight.errors import ReelsightError, RequestError
 from reelsight.nouns.report import Failure
 
-__all__ = ["PROBLEM", "ClipFailed", "Problem", "answer_with_problems", "described", "problem"]
+__all__ = [
+    "CODE_HEADER",
+    "PROBLEM",
+    "ClipFailed",
+    "Problem",
+    "answer_with_problems",
+    "described",
+    "problem",
+]
 
 MEDIA_TYPE = "application/problem+json"
+# The code once more, for who does not read bodies: proxies, and our own log.
+CODE_HEADER = "reelsight-code"
 # Nobody reads it: the client left before its answer. The log does.
 _GONE = 499
 
@@ -56,6 +67,7 @@ class ClipFailed(ReelsightError):
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message, code=failure.code, hint=failure.hint)
+        self._failure = failure
         self.stage = failure.stage
         self.retryable = failure.retryable
         # What the bytes are is the client's; what we or the store could not do is not. A failure of
@@ -64,20 +76,56 @@ class ClipFailed(ReelsightError):
         if failure.stage == "internal":
             self.http_status = 500
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return (ClipFailed, (self._failure,))
+
+
+class ProblemAnswer(JSONResponse):
+    """A problem on its way out.
+
+    Clients of other people's protocols read a member `error`, each in its own shape. RFC 9457 lets
+    a problem have further members, so theirs stands beside ours on their routes.
+    """
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, told: Problem, headers: dict[str, str]) -> None:
+        self._told = told
+        super().__init__(told.model_dump(), told.status, headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = self._error(scope["path"])
+        if error is not None:
+            self.body = self.render({**self._told.model_dump(), "error": error})
+            self.headers["content-length"] = str(len(self.body))
+        await super().__call__(scope, receive, send)
+
+    def _error(self, path: str) -> str | dict[str, str | None] | None:
+        told = self._told
+        if path == "/v2" or path.startswith("/v2/"):  # The Open Inference Protocol.
+            return told.detail
+        if path == "/v1/embeddings":  # OpenAI.
+            kind = "invalid_request_error" if told.status < 500 else "server_error"
+            return {"message": told.detail, "type": kind, "param": None, "code": told.code}
+        return None
+
 
 def problem(error: ReelsightError) -> JSONResponse:
     """The answer to a request that an error ended."""
-    status = error.http_status
-    headers = {}
-    if status in (429, 503):
+    headers = {CODE_HEADER: error.code}
+    if error.http_status in (429, 503):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-    if status == 401:
+    if error.http_status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(described(error, request_id()), status, headers, MEDIA_TYPE)
+    return ProblemAnswer(_told(error, request_id()), headers)
 
 
 def described(error: ReelsightError, name: str) -> dict[str, Any]:
     """An error in the words of Problem, for the request of that name."""
+    return _told(error, name).model_dump()
+
+
+def _told(error: ReelsightError, name: str) -> Problem:
     return Problem(
         type=f"urn:reelsight:{error.code}",
         title=_title(error.http_status),
@@ -87,7 +135,7 @@ def described(error: ReelsightError, name: str) -> dict[str, Any]:
         hint=error.hint,
         retryable=error.retryable,
         request_id=name,
-    ).model_dump()
+    )
 
 
 def _title(status: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,20 +17,32 @@ from ray import serve
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
-from deployments.assembly import Assembly
+from deployments.assembly import Assembly, watch_host
 from deployments.banks.live import follower_for
 from deployments.banks.recent import FrameSample
 from deployments.critical import Recheck
+from deployments.embedding import EmbedAnswer, EmbedJob
 from deployments.engine_door import HostDoor
+from deployments.logs import log_as_json
+from deployments.meters import Gather, Meters, Numbers
 from deployments.service import TagJob
-from reelsight.engine import EngineRecipe, EngineWorker
+from reelsight.engine import EngineRecipe, EngineWorker, TextTower
 from reelsight.errors import EngineError, Overloaded, ReelsightError
 from reelsight.nouns.engine_spec import EngineSpec
 from reelsight.nouns.report import Report
 from reelsight.plan import TaggingPlan
 from reelsight.settings import Settings
 
-__all__ = ["EngineReplica", "FrameJob", "HandleDoor", "HandleTagger", "MediaReplica"]
+__all__ = [
+    "EngineReplica",
+    "FrameJob",
+    "HandleDoor",
+    "HandleEmbedder",
+    "HandleTagger",
+    "MediaReplica",
+    "gather_all",
+    "own_meters",
+]
 
 Pixels = npt.NDArray[np.uint8]
 Embeddings = npt.NDArray[np.float32]
@@ -65,11 +78,15 @@ class EngineReplica:
     """
 
     def __init__(self, recipe: EngineRecipe, settings: Settings) -> None:
+        log_as_json(settings.serve.log_level)
+        self._meters = own_meters()
         self._worker = EngineWorker(
             recipe.open_engine,
             recipe.spec,
             max_queued_frames=settings.engine.max_queued_frames,
+            observer=self._meters,
         )
+        watch_host(self._meters, self._worker.host)
         self._door = HostDoor(self._worker.host)
         self._stall_s = settings.serve.stall_s
 
@@ -85,6 +102,10 @@ class EngineReplica:
     async def stalled_s(self) -> float:
         """As EngineDoor."""
         return await self._door.stalled_s()
+
+    async def numbers(self) -> Numbers:
+        """What this replica has counted."""
+        return await self._meters.numbers()
 
     async def check_health(self) -> None:
         """Life is progress: Serve replaces a replica whose engine makes none."""
@@ -138,6 +159,7 @@ class MediaReplica:
         plan: What is done to a clip.
         settings: Bounds.
         engine: EngineReplica's handle.
+        open_text: Makes the model's text tower.
         critical: That of the replicas which decide critical labels, and what they run.
     """
 
@@ -146,13 +168,16 @@ class MediaReplica:
         plan: TaggingPlan,
         settings: Settings,
         engine: DeploymentHandle,
+        open_text: Callable[[], TextTower],
         critical: tuple[DeploymentHandle, EngineSpec] | None = None,
     ) -> None:
+        log_as_json(settings.serve.log_level)
+        self._meters = own_meters()
         door, recheck = HandleDoor(engine), None
         if critical is not None:
             second, spec = critical
             recheck = Recheck(HandleDoor(second), spec, settings.serve.critical_band)
-        self._assembly = Assembly(plan, settings, door, recheck)
+        self._assembly = Assembly(plan, settings, door, open_text, self._meters, recheck)
         service = self._assembly.service
         self._banks = follower_for(settings, plan, door, service.use)
         # Serve makes its replicas within the loop that their methods run in.
@@ -167,6 +192,14 @@ class MediaReplica:
         except ReelsightError as error:
             return error
 
+    async def embed(self, job: EmbedJob, left_s: float) -> EmbedAnswer | ReelsightError:
+        """As EmbeddingService; waited for that long, as in `tag`."""
+        own = replace(job, deadline=time.monotonic() + left_s)
+        try:
+            return await self._assembly.embedding.embed(own)
+        except ReelsightError as error:
+            return error
+
     async def look_at_banks(self) -> str:
         """Serve the current bank now, not at the next poll; returns how that ended."""
         return (await self._banks.look()).state
@@ -174,6 +207,10 @@ class MediaReplica:
     async def recent_frames(self) -> FrameSample:
         """What was tagged here last."""
         return self._assembly.recent.sample()
+
+    async def numbers(self) -> Numbers:
+        """What this replica has counted."""
+        return await self._meters.numbers()
 
     def __del__(self) -> None:
         assembly = getattr(self, "_assembly", None)
@@ -226,10 +263,69 @@ class HandleTagger:
         try:
             answer = await self._handle.tag.remote(sent, job.deadline - time.monotonic())
         except BackPressureError as error:
-            raise Overloaded(
-                "too many clips wait for a media replica", code="decode.overloaded"
-            ) from error
+            raise _crowded() from error
         if isinstance(answer, ReelsightError):
             raise answer
         report: Report = answer
         return report
+
+
+class HandleEmbedder:
+    """The text towers and decoders of MediaReplicas.
+
+    Args:
+        handle: Of the deployment.
+    """
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
+
+    async def embed(self, job: EmbedJob) -> EmbedAnswer:
+        try:
+            answer = await self._handle.embed.remote(job, job.deadline - time.monotonic())
+        except BackPressureError as error:
+            raise _crowded() from error
+        if isinstance(answer, ReelsightError):
+            raise answer
+        embedded: EmbedAnswer = answer
+        return embedded
+
+
+def _crowded() -> Overloaded:
+    return Overloaded("too many clips wait for a media replica", code="decode.overloaded")
+
+
+def own_meters() -> Meters:
+    """Meters that are named after the replica they are made in."""
+    here = serve.get_replica_context()
+    return Meters(here.deployment, here.replica_tag)
+
+
+def gather_all(meters: Meters, handles: Sequence[DeploymentHandle], timeout_s: float) -> Gather:
+    """The numbers of every replica of some deployments, this one's own among them.
+
+    Args:
+        meters: Of this replica; told also when its deployment's other replicas are not heard.
+        handles: Of the deployments, whose replicas have a method `numbers`.
+        timeout_s: Seconds to wait for a deployment.
+    """
+
+    async def one(handle: DeploymentHandle) -> list[Numbers]:
+        answers = handle.broadcast("numbers")
+        try:
+            found = await answers.results_async(timeout_s=timeout_s, return_exceptions=True)
+        except TimeoutError:
+            found = []
+        heard = [each for each in found if isinstance(each, Numbers)]
+        name = handle.deployment_name
+        if name == meters.deployment and all(n.replica != meters.replica for n in heard):
+            heard.append(await meters.numbers())
+        if not found or len(heard) < len(found):
+            own = Numbers(meters.deployment, meters.replica, {}, unheard=(name,))
+            heard.append(own)
+        return heard
+
+    async def gather() -> Sequence[Numbers]:
+        return [n for each in await asyncio.gather(*map(one, handles)) for n in each]
+
+    return gather

@@ -18,6 +18,8 @@ from deployments.banks.recent import RecentFrames
 from deployments.critical import Recheck
 from deployments.decode_lane import DecodeLane
 from deployments.engine_door import EngineDoor
+from deployments.meters import Meters
+from deployments.spans import span
 from reelsight.errors import EngineInputError, Overloaded
 from reelsight.media.sampler import Sampling
 from reelsight.nouns.report import Failure, Report
@@ -78,6 +80,7 @@ class TaggingService:
         engine: Embeds.
         recent: Keeps what was embedded last.
         recheck: Decides critical labels near their thresholds; None leaves them to the engine.
+        meters: Count.
     """
 
     def __init__(
@@ -87,9 +90,10 @@ class TaggingService:
         engine: EngineDoor,
         recent: RecentFrames,
         recheck: Recheck | None = None,
+        meters: Meters | None = None,
     ) -> None:
         self._lane, self._engine, self._recent = lane, engine, recent
-        self._recheck = recheck
+        self._recheck, self._meters = recheck, meters or Meters()
         self._plan = plan
         self._by_sampling: dict[Sampling, TaggingPlan] = {}
 
@@ -124,31 +128,37 @@ class TaggingService:
             raise Overloaded("the deadline passed", code="request.deadline") from None
 
     async def _report(self, request: ClipRequest, job: TagJob, plan: TaggingPlan) -> Report:
-        loaded = await self._lane.load(
-            request, job.data, plan, job.deadline, background=job.background
-        )
+        with span("decode"):
+            loaded = await self._lane.load(
+                request, job.data, plan, job.deadline, background=job.background
+            )
         timeline = embeddings = rechecked = None
         failure = loaded.failure
         if loaded.frames is not None:
             timeline = timeline_of(loaded.frames)
             try:
-                rows = await self._embed(loaded.frames.pixels, job)
+                with span("embed"):
+                    rows = await self._embed(loaded.frames.pixels, job)
                 embeddings = rows.astype(np.float16)
                 if self._recheck is not None:
-                    embeddings, rechecked = await self._recheck.settle(
-                        loaded.frames.pixels, embeddings, plan.bank, job.deadline
-                    )
+                    with span("recheck"):
+                        embeddings, rechecked = await self._recheck.settle(
+                            loaded.frames.pixels, embeddings, plan.bank, job.deadline
+                        )
             except EngineInputError as error:
                 failure = Failure.of(error)
-        report = report_clip(
-            loaded.clip,
-            plan,
-            {},
-            timeline=timeline,
-            embeddings=embeddings,
-            failure=failure,
-            rechecked=rechecked,
-        )
+        started = time.perf_counter()
+        with span("aggregate"):
+            report = report_clip(
+                loaded.clip,
+                plan,
+                {},
+                timeline=timeline,
+                embeddings=embeddings,
+                failure=failure,
+                rechecked=rechecked,
+            )
+        self._meters.aggregated(time.perf_counter() - started)
         self._recent.add(report)
         return report
 

@@ -24,7 +24,7 @@ class Turns:
     def __init__(self, width: int, requests: int, jobs: int) -> None:
         if not (0 < requests <= width and 0 < jobs < width):
             raise ValueError(f"{requests} places for requests and {jobs} for jobs, of {width}")
-        self.width = width
+        self.width, self.requests = width, requests
         self._free = width
         # By whether they are for jobs.
         self._room = {False: requests, True: jobs}

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from deployments.exchange import note
 from deployments.jobs.answer import JobAnswer
 from deployments.jobs.desk import JobDesk
 from deployments.jobs.door import accepted, answer_within, taken
@@ -125,6 +126,7 @@ def tag_routes(
         with charged(request.scope, expected_frames(job, tagger.plan, reserve_frames)) as bill:
             report = await while_connected(request, tagger.tag(job))
             bill.settle(max(1, len(report.pts)))
+        note(frames=len(report.pts), bank=(report.provenance.bank, report.provenance.bank_hash))
         if report.failure is not None:
             raise ClipFailed(report.failure)
         return TagAnswer.of(report, request_id())

@@ -102,7 +102,8 @@ class KeyGate:
             except RequestError as error:
                 await problem(error)(scope, receive, send)
                 return
-            scope = {**scope, CALLER: caller}
+            # Not in a copy: what the router finds is read from the scope outside of this.
+            scope[CALLER] = caller
         await self._app(scope, receive, send)
 
     def _caller(self, scope: Scope, needed: str) -> Caller:

@@ -110,7 +110,7 @@ def charged(scope: Scope, frames: int) -> Iterator[Bill]:
 
     Args:
         scope: Of the request; without a caller nothing is counted.
-        frames: The guess, >= 1.
+        frames: The guess, >= 0.
 
     Raises:
         TooManyFrames: They are not there.

@@ -10,11 +10,12 @@ __all__ = ["ANY_KEY", "PUBLIC", "add_keys", "needed_scope"]
 PUBLIC = "public"
 ANY_KEY = "any"
 
+# The name of a model may hold slashes.
 _RULES: tuple[tuple[str, str, str], ...] = (
     (r"GET", r"/(healthz|readyz)|/v2/health/(live|ready)", PUBLIC),
-    (r"GET", r"/openapi\.json|/v1/models(/.*)?|/v2(/models/[^/]+(/.*)?)?", ANY_KEY),
+    (r"GET", r"/openapi\.json|/v1/models(/.*)?|/v2(/models/.+)?", ANY_KEY),
     (r"POST", r"/v1/(tags|marks)", "tags"),
-    (r"POST", r"/v1/embeddings|/v2/models/[^/]+(/versions/[^/]+)?/infer", "embeddings"),
+    (r"POST", r"/v1/embeddings|/v2/models/.+/infer", "embeddings"),
     (r"GET", r"/v1/labels(/.*)?", "labels:read"),
     (r"(POST|PUT|PATCH|DELETE)", r"/v1/labels(/.*)?", "labels:write"),
     (r"(GET|POST|DELETE)", r"/v1/jobs(/.*)?", "jobs"),

@@ -41,8 +41,10 @@ from reelsight.media.sampler import Sampling
 
 __all__ = [
     "CriticalEngine",
+    "EmbeddingSettings",
     "EngineSettings",
     "FetchSettings",
+    "InferenceSettings",
     "JobSettings",
     "LiveBankSettings",
     "MediaSettings",
@@ -273,6 +275,37 @@ class JobSettings(_Strict):
         return self
 
 
+class EmbeddingSettings(_Strict):
+    """POST /v1/embeddings.
+
+    Attributes:
+        max_inputs: Texts and pictures in one request.
+        max_chars: Characters of one text; the text tower reads its first tokens alone.
+        max_body_bytes: Size of a request's body.
+        text: Whether texts are embedded. The text tower takes its model's memory in each replica.
+        max_waiting_texts: Texts that may wait for the text tower in one replica.
+    """
+
+    max_inputs: int = Field(default=256, ge=1)
+    max_chars: int = Field(default=8192, ge=1)
+    max_body_bytes: int = Field(default=32 << 20, ge=1)
+    text: bool = True
+    max_waiting_texts: int = Field(default=4096, ge=1)
+
+
+class InferenceSettings(_Strict):
+    """The Open Inference Protocol, /v2.
+
+    Attributes:
+        max_frames: Frames in one request.
+        max_json_bytes: Size of the part of a request that is JSON; tensors in it are four times as
+            large as binary ones, and slow.
+    """
+
+    max_frames: int = Field(default=256, ge=1)
+    max_json_bytes: int = Field(default=8 << 20, ge=1)
+
+
 class ServeSettings(JobSettings):
     """The HTTP door; what it answers later is JobSettings.
 
@@ -305,6 +338,10 @@ class ServeSettings(JobSettings):
         bank_pointer: Where it stands which bank is current: a `redis://` url, or None for a file
             beside the banks, which every replica must see.
         banks: Banks that change while the service runs.
+        embeddings: POST /v1/embeddings; see EmbeddingSettings.
+        inference: The Open Inference Protocol; see InferenceSettings.
+        log_level: Least level of the JSON lines on stderr; one line a request at `info`.
+        metrics_timeout_s: Seconds that /metrics waits for the numbers of other replicas.
     """
 
     host: str = "127.0.0.1"
@@ -327,6 +364,10 @@ class ServeSettings(JobSettings):
     media_replicas: int = Field(default=1, ge=1)
     bank_pointer: str | None = None
     banks: LiveBankSettings = LiveBankSettings()
+    embeddings: EmbeddingSettings = EmbeddingSettings()
+    inference: InferenceSettings = InferenceSettings()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics_timeout_s: float = Field(default=2.0, gt=0)
 
 
 class Settings(BaseSettings):

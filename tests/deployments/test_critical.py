@@ -108,7 +108,10 @@ def tagged(
         ):
             assert (await client.get("/healthz")).status_code == 200
             raw = {"content-type": "image/jpeg"}
-            return await client.post("/v1/tags", content=still.read_bytes(), headers=raw)
+            answer = await client.post("/v1/tags", content=still.read_bytes(), headers=raw)
+            told = (await client.get("/metrics")).text
+            assert ('deployment="critical-engine"' in told) == (second is not None)
+            return answer
 
     return asyncio.run(whole())
 

@@ -20,6 +20,7 @@ from reelsight.cli import (
     samples,
     serve,
     tag,
+    top,
 )
 from reelsight.cli.console import run_app
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command(name="tag")(tag.command)
 app.command(name="backfill")(backfill)
 app.command(name="serve")(serve.command)
+app.command(name="top")(top.command)
 app.command(name="query")(query.command)
 app.add_typer(bank.app, name="bank")
 app.add_typer(engine.app, name="engine")

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from reelsight.engine.protocol import Engine, PipelinedEngine, Ticket
+from reelsight.engine.protocol import Engine, HostObserver, PipelinedEngine, Ticket
 from reelsight.errors import EngineError, EngineInputError, Overloaded, ReelsightError
 from reelsight.nouns.engine_spec import EngineSpec
 
@@ -58,6 +58,7 @@ class HostStats:
 class _Request:
     pixels: Pixels
     deadline: float | None
+    queued_at: float = field(default_factory=time.monotonic)
     future: Future[Embeddings] = field(default_factory=Future)
     taken: int = 0
     finished: int = 0
@@ -102,10 +103,17 @@ class EngineHost:
     Args:
         engine: Owned by the host from here on; closed with it.
         max_queued_frames: Bound of the queue.
+        observer: Hears of waits and batches.
     """
 
-    def __init__(self, engine: Engine, *, max_queued_frames: int = 2048) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        max_queued_frames: int = 2048,
+        observer: HostObserver | None = None,
+    ) -> None:
+        self._engine, self._observer = engine, observer
         self.spec: EngineSpec = engine.spec
         self._limit = max_queued_frames
         self._queue: deque[_Request] = deque()
@@ -249,6 +257,8 @@ class EngineHost:
                         self._queue.popleft()
                         self._queued -= left
                         continue
+                    if self._observer is not None and not request.taken:
+                        self._observer.waited(time.monotonic() - request.queued_at)
                     n = min(left, room)
                     parts.append(_Part(request, request.taken, request.taken + n))
                     request.taken += n
@@ -327,9 +337,12 @@ class EngineHost:
             rows = flight.ticket.result()
         finally:
             now = time.perf_counter()
-            self.stats.busy_s += now - self._counted_to
+            seconds = now - self._counted_to
+            self.stats.busy_s += seconds
             self._counted_to = now
         n, bucket = flight.frames, flight.bucket
+        if self._observer is not None:
+            self._observer.ran(n, bucket, seconds)
         self.stats.frames += n
         self.stats.padded += bucket - n
         self.stats.batches += 1

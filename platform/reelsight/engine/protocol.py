@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from reelsight.nouns.engine_spec import EngineSpec
 
-__all__ = ["Engine", "PipelinedEngine", "TextTower", "Ticket"]
+__all__ = ["Engine", "HostObserver", "PipelinedEngine", "TextTower", "Ticket"]
 
 
 @runtime_checkable
@@ -82,6 +82,16 @@ class PipelinedEngine(Engine, Protocol):
         """
 
 
+class HostObserver(Protocol):
+    """Hears from a host's thread what it does. It neither raises nor waits."""
+
+    def waited(self, seconds: float) -> None:
+        """A request's first frames were taken after so long in the queue."""
+
+    def ran(self, frames: int, bucket: int, seconds: float) -> None:
+        """A batch of `bucket` rows, `frames` of them frames, kept the engine busy for so long."""
+
+
 class TextTower(Protocol):
     """Embeds phrases into the space of one model's image embeddings."""
 
@@ -91,3 +101,6 @@ class TextTower(Protocol):
 
     def embed_text(self, phrases: Sequence[str]) -> npt.NDArray[np.float32]:
         """Embed phrases: float32 [len(phrases), D], L2-normalised rows."""
+
+    def count_tokens(self, phrases: Sequence[str]) -> list[int]:
+        """Tokens of each phrase that the tower reads, its marks of start and end among them."""

@@ -11,9 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.api import make_api
+from deployments.api import Wire, make_api
 from deployments.assembly import Assembly, OwnEngine
 from deployments.jobs.webhook import Webhooks
+from deployments.meters import Meters, gather_own
 from deployments.service import Tagger, TagJob
 from reelsight.engine import EngineRecipe
 from reelsight.nouns.report import Report
@@ -90,13 +91,15 @@ def opened(
     async def door(
         settings: Settings, jobs_open: bool, webhooks: Webhooks | None
     ) -> AsyncIterator[Door]:
-        engine = OwnEngine(fake_recipe, settings)
-        assembly = Assembly(fake_plan, settings, engine)
+        meters = Meters()
+        engine = OwnEngine(fake_recipe, settings, meters)
+        assembly = Assembly(fake_plan, settings, engine, fake_recipe.open_text, meters)
         gate = Gate(assembly.service)
         if jobs_open:
             gate.opened.set()
         banks = assembly.banks(fake_recipe)
-        api = make_api(gate, engine, banks, settings, webhooks=webhooks)
+        wire = Wire(assembly.embedding, meters, gather_own(meters))
+        api = make_api(gate, engine, banks, settings, wire, webhooks=webhooks)
         try:
             async with (
                 api.router.lifespan_context(api),

@@ -17,9 +17,10 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
-from deployments.api import make_api
+from deployments.api import Wire, make_api
 from deployments.assembly import Assembly
 from deployments.engine_door import HostDoor
+from deployments.meters import Meters, gather_own
 from deployments.security.web_fetch import WebFetch
 from reelsight.engine import EngineHost, EngineRecipe
 from reelsight.engine.fake import FakeEngine
@@ -85,11 +86,15 @@ def opened(fake_recipe: EngineRecipe, fake_plan: TaggingPlan) -> Iterator[OpenDo
         )
         engine = HeldEngine(fake_recipe.spec, seconds_per_batch)
         engines.append(engine)
-        host = EngineHost(engine, max_queued_frames=settings.engine.max_queued_frames)
+        meters = Meters()
+        host = EngineHost(
+            engine, max_queued_frames=settings.engine.max_queued_frames, observer=meters
+        )
         inner = HostDoor(host)
-        assembly = Assembly(fake_plan, settings, inner)
+        assembly = Assembly(fake_plan, settings, inner, fake_recipe.open_text, meters)
         banks = assembly.banks(fake_recipe)
-        api = make_api(assembly.service, inner, banks, settings, web=web)
+        wire = Wire(assembly.embedding, meters, gather_own(meters))
+        api = make_api(assembly.service, inner, banks, settings, wire, web=web)
         transport = httpx.ASGITransport(api, client=(client, 1))
         try:
             async with httpx.AsyncClient(

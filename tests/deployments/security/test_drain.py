@@ -29,9 +29,11 @@ def test_what_is_under_way_is_finished_and_what_comes_is_refused(opened: Any, gr
             first = asyncio.ensure_future(post("/v1/tags", content=grey, headers=RAW))
             await asyncio.to_thread(door.engine.began.wait)
             closing.begin()
-            ready = await get("/readyz")
-            assert (ready.status_code, ready.json()["code"]) == (503, "serve.draining")
-            assert (await get("/healthz")).status_code == 200
+            for path in ("/readyz", "/v2/health/ready"):
+                ready = await get(path)
+                assert (ready.status_code, ready.json()["code"]) == (503, "serve.draining")
+            for path in ("/healthz", "/v2/health/live", "/metrics"):
+                assert (await get(path)).status_code == 200
             for refused in (
                 await post("/v1/tags", content=grey, headers=RAW),
                 await get("/v1/models"),

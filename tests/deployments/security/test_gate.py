@@ -159,6 +159,44 @@ def test_the_door_with_keys(opened: Any, keys_file: Path, grey: bytes) -> None:
     asyncio.run(run())
 
 
+def test_what_is_refused_is_counted_and_names_its_code(
+    opened: Any, keys_file: Path, grey: bytes
+) -> None:
+    tagger, _ = add_key(keys_file, "tagger", ["tags"])
+    admin, _ = add_key(keys_file, "admin", ["admin"])
+
+    async def run() -> None:
+        async with opened({"serve.keys_file": str(keys_file)}) as door:
+            post, get = door.client.post, door.client.get
+            stranger = await post("/v1/tags", content=grey, headers=RAW)
+            assert stranger.headers["reelsight-code"] == "auth.missing"
+            assert stranger.headers["x-request-id"] == stranger.json()["request_id"]
+            told = await post("/v1/tags", content=grey, headers={**RAW, **bearer(tagger)})
+            assert told.status_code == 200
+            openai = (await post("/v1/embeddings", json={})).json()
+            assert openai["error"]["code"] == openai["code"] == "auth.missing"
+            triton = (await post("/v2/models/fake/infer", json={})).json()
+            assert triton["error"] == triton["detail"]
+            assert code(await get("/metrics"), 401) == "auth.missing"
+            assert code(await get("/metrics", headers=bearer(tagger)), 403) == "auth.scope"
+            lines = (await get("/metrics", headers=bearer(admin))).text.splitlines()
+
+            def count(name: str, *labels: str) -> float:
+                return sum(
+                    float(line.rpartition(" ")[2])
+                    for line in lines
+                    if line.startswith(name + "{") and all(label in line for label in labels)
+                )
+
+            assert count("reelsight_rejects_total", 'code="auth.missing"') == 4
+            assert count("reelsight_rejects_total", 'code="auth.scope"') == 1
+            name = "reelsight_request_seconds_count"
+            assert count(name, 'route="/v1/tags"', 'status="200"') == 1
+            assert count(name, 'status="401"') == 4
+
+    asyncio.run(run())
+
+
 def test_a_stranger_is_refused_before_its_body_is_read(opened: Any, keys_file: Path) -> None:
     add_key(keys_file, "a", ["tags"])
     read = 0
@@ -275,7 +313,12 @@ def test_every_route_says_which_scope_it_needs() -> None:
         ("POST", "/v1/embeddings", "embeddings"),
         ("POST", "/v2/models/m/infer", "embeddings"),
         ("POST", "/v2/models/m/versions/1/infer", "embeddings"),
+        ("POST", "/v2/models/arch/weights/versions/1/infer", "embeddings"),
+        ("POST", "/v2/models/m", "admin"),
+        ("POST", "/v2/repository/index", "admin"),
+        ("GET", "/v2", ANY_KEY),
         ("GET", "/v2/models/m/ready", ANY_KEY),
+        ("GET", "/v2/models/arch/weights/versions/1", ANY_KEY),
         ("GET", "/v2/health/live", PUBLIC),
         ("GET", "/v1/labels/x", "labels:read"),
         ("PUT", "/v1/labels/x", "labels:write"),

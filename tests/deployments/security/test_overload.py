@@ -261,7 +261,7 @@ def test_a_wedged_engine_turns_health_red(opened: Any, grey: bytes) -> None:
             held = asyncio.ensure_future(door.client.post("/v1/tags", content=grey, headers=RAW))
             await until(door.engine.began.is_set)
             await until(lambda: door.host.stalled_s > 0.1)
-            for path in ("/healthz", "/readyz"):
+            for path in ("/healthz", "/readyz", "/v2/health/live", "/v2/models/fake/ready"):
                 red = await get(path)
                 assert (red.status_code, red.json()["code"]) == (503, "engine.wedged")
             late = await held

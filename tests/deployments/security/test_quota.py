@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -118,5 +119,36 @@ def test_all_callers_together_are_bounded_too(opened: Any, grey: bytes) -> None:
             unread = await door.client.post("/v1/tags", content=body(), headers=raw)
             assert (unread.status_code, read) == (429, 0)
             assert (await door.client.get("/v1/models")).status_code == 200
+
+    asyncio.run(run())
+
+
+def test_pictures_and_rows_are_frames_and_texts_are_none(
+    opened: Any, tmp_path: Path, grey: bytes
+) -> None:
+    keys = tmp_path / "keys.yaml"
+    key, _ = add_key(keys, "a", ["embeddings"], 6)
+    shown = {"image": base64.b64encode(grey).decode()}
+    rows = {"name": "pixels", "datatype": "UINT8", "shape": [2, 64, 64, 3]}
+    frames = {"inputs": [{**rows, "data": [7] * (2 * 64 * 64 * 3)}]}
+
+    async def run() -> None:
+        async with opened({"serve.keys_file": str(keys)}) as door:
+
+            async def post(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+                answer = await door.client.post(path, json=body, headers={"x-api-key": key})
+                return answer.status_code, answer.json()
+
+            async def embed(*inputs: Any) -> tuple[int, Any]:
+                return await post("/v1/embeddings", {"model": "fake", "input": inputs})
+
+            assert (await embed(*["a text"] * 20))[0] == 200
+            assert (await embed("a text", shown, shown))[0] == 200
+            assert (await post("/v2/models/fake/infer", frames))[0] == 200
+            status, told = await embed(shown, shown, shown)
+            assert (status, told["error"]["code"]) == (429, "quota.frames")
+            assert (await embed(shown, shown))[0] == 200
+            status, told = await post("/v2/models/fake/infer", frames)
+            assert (status, told["code"]) == (429, "quota.frames")
 
     asyncio.run(run())
