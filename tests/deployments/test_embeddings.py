@@ -42,9 +42,11 @@ def b64(data: bytes) -> str:
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Iterator[tuple[openai.OpenAI, EngineRecipe]]:
+def shipped(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[openai.OpenAI, EngineRecipe]]:
     """OpenAI's client of a server with the shipped model."""
-    settings = Settings.load(None, {"bank": None})
+    settings = Settings.load(None, {"bank": None, "data_dir": tmp_path_factory.mktemp("data")})
     recipe = recipe_for(settings)
     api = single_api(recipe, plan_for(recipe, settings), settings)
     with (

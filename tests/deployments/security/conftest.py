@@ -94,12 +94,22 @@ def opened(fake_recipe: EngineRecipe, fake_plan: TaggingPlan) -> Iterator[OpenDo
         assembly = Assembly(fake_plan, settings, inner, fake_recipe.open_text, meters)
         banks = assembly.banks(fake_recipe)
         wire = Wire(assembly.embedding, meters, gather_own(meters))
-        api = make_api(assembly.service, inner, banks, settings, wire, web=web)
+
+        @asynccontextmanager
+        async def running(_: FastAPI) -> AsyncIterator[None]:
+            await banks.start()
+            yield
+            await banks.stop()
+
+        api = make_api(assembly.service, inner, banks, settings, wire, running, web=web)
         transport = httpx.ASGITransport(api, client=(client, 1))
         try:
-            async with httpx.AsyncClient(
-                transport=transport, base_url="http://door", timeout=60
-            ) as asking:
+            async with (
+                api.router.lifespan_context(api),
+                httpx.AsyncClient(
+                    transport=transport, base_url="http://door", timeout=60
+                ) as asking,
+            ):
                 yield Door(asking, api, engine, host)
         finally:
             engine.go.set()
