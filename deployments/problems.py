@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from deployments.request_id import request_id
@@ -163,6 +164,10 @@ def answer_with_problems(api: FastAPI) -> None:
         )
         return problem(RequestError(where, status=422, code="request.schema"))
 
+    async def gone(_: Request, error: Exception) -> JSONResponse:
+        # While its body came: nobody's bug, and nobody reads the answer.
+        return problem(RequestError("the client has gone", status=_GONE, code="request.gone"))
+
     async def unexpected(_: Request, error: Exception) -> JSONResponse:
         # The exception itself goes to the log; its words may hold what is not the client's.
         return problem(ReelsightError("this request met a bug", code="internal.unexpected"))
@@ -170,4 +175,5 @@ def answer_with_problems(api: FastAPI) -> None:
     api.add_exception_handler(ReelsightError, ours)
     api.add_exception_handler(HTTPException, http)
     api.add_exception_handler(RequestValidationError, invalid)
+    api.add_exception_handler(ClientDisconnect, gone)
     api.add_exception_handler(Exception, unexpected)

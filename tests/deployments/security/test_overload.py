@@ -252,6 +252,44 @@ def test_a_client_that_leaves_frees_its_place(opened: Any, grey: bytes) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("path", ["/v1/tags", "/v1/embeddings", "/v2/models/fake/infer"])
+def test_a_client_that_leaves_while_it_sends_met_no_bug(
+    opened: Any, grey: bytes, path: str
+) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def run() -> None:
+        async with opened() as door:
+            messages = iter(
+                [
+                    {"type": "http.request", "body": grey[:20], "more_body": True},
+                    {"type": "http.disconnect"},
+                ]
+            )
+
+            async def receive() -> dict[str, Any]:
+                return next(messages)
+
+            async def send(message: dict[str, Any]) -> None:
+                sent.append(message)
+
+            scope = {
+                "type": "http",
+                "method": "POST",
+                "path": path,
+                "query_string": b"",
+                "headers": [(b"content-type", b"image/png")],
+                "client": ("127.0.0.1", 1),
+            }
+            await door.api(scope, receive, send)
+            room: Room = door.api.state.room
+            assert (room.requests, room.bytes) == (0, 0)
+
+    asyncio.run(run())
+    assert sent[0]["status"] == 499
+    assert (b"reelsight-code", b"request.gone") in sent[0]["headers"]
+
+
 def test_a_wedged_engine_turns_health_red(opened: Any, grey: bytes) -> None:
     async def run() -> None:
         async with opened({"serve.stall_s": 0.1, "serve.timeout_s": 5}) as door:
