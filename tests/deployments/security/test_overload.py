@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -260,7 +260,7 @@ def test_a_client_that_leaves_while_it_sends_met_no_bug(
 
     async def run() -> None:
         async with opened() as door:
-            messages = iter(
+            messages: Iterator[dict[str, Any]] = iter(
                 [
                     {"type": "http.request", "body": grey[:20], "more_body": True},
                     {"type": "http.disconnect"},
