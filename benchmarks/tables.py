@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.decode.cost_table import cost_table
 from benchmarks.decode.table import truth_table
 from benchmarks.engines.table import engines_table
 
@@ -68,6 +69,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "pipeline-cpu": pipeline_cpu,
     "engines-cpu": engines_table,
     "engines-h200": engines_table,
+    "decode-cpu": cost_table,
     "decode-truth": truth_table,
 }
 
