@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := .demo
 
 
-.PHONY: .python demo test check test-export test-trt bench-pipeline bench-decode fuzz-media bench-engines lock clean
+.PHONY: .python demo test check test-export test-trt bench-pipeline bench-poison bench-decode fuzz-media bench-engines lock clean
 
 demo: $(VENV)/.base
 	@bash scripts/demo.sh $(BIN) $(DEMO)
@@ -40,6 +40,11 @@ bench-pipeline: .venv-export/.done
 bench-decode: .venv-bench-decode/.done
 	.venv-bench-decode/bin/python -m benchmarks.decode
 	.venv-bench-decode/bin/python -m benchmarks.tables
+
+# Clips that crash, hang and burst their decoder, in a whole run.
+bench-poison: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.poison
+	$(BIN)/python -m benchmarks.tables
 
 # Any number of broken files: make fuzz-media N=100000
 N ?= 2000
@@ -95,4 +100,4 @@ lock:
 	uv pip compile pyproject.toml requirements/build.in --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -c requirements/base.lock -o requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-s3 $(DEMO) .bench-decode .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-s3 $(DEMO) .bench-decode .bench-poison .mypy_cache .ruff_cache .import_linter_cache

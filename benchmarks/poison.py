@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=2000)
     parser.add_argument("--timeout-s", type=float, default=5.0, help="media.isolation.timeout_s")
     parser.add_argument("--memory-mb", type=int, default=2048, help="media.isolation.memory_mb")
-    parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "bench-poison")
+    parser.add_argument("--work", type=Path, default=ROOT / ".bench-poison")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--footage", type=Path, default=FOOTAGE)
     parser.add_argument("--run", type=Path, help="one run: its manifest; for the script itself")
