@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from reelsight.errors import first_line
 from reelsight.media.backends.device_plan import Yuv
 from reelsight.media.backends.indexed import Chosen, Facts, choose, facts_of
 from reelsight.media.backends.nvdec_remux import as_mp4
@@ -73,8 +74,7 @@ class NvdecBackend:
                 # Without the driver's video libraries it raises RuntimeError.
                 importlib.import_module("PyNvVideoCodec")
         except (ImportError, OSError, RuntimeError) as error:
-            why = str(error).partition("\n")[0]
-            return f"there is no NVIDIA driver or no PyNvVideoCodec ({why})"
+            return f"there is no NVIDIA driver or no PyNvVideoCodec ({first_line(error)})"
         try:
             torch = importlib.import_module("torch")
         except (ImportError, OSError) as error:
@@ -146,8 +146,7 @@ class NvdecBackend:
         except (ValueError, BufferError, RuntimeError) as error:
             # A surface that does not fit, or torch's words for the GPU's, memory's end among them.
             self._drop()
-            why = str(error).partition("\n")[0]
-            raise unsuited(self.name, why or type(error).__name__) from error
+            raise unsuited(self.name, first_line(error)) from error
         except BaseException:
             self._drop()
             raise

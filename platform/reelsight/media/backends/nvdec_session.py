@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from reelsight.errors import MediaError
+from reelsight.errors import MediaError, first_line
 from reelsight.media.backends.seam import unsuited
 
 __all__ = ["NvdecSession"]
@@ -121,5 +121,4 @@ class NvdecSession:
 
 def _refusal(error: Exception) -> MediaError:
     """What the library says: it raises bare Exceptions and its own C++ classes alike."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return unsuited("nvdec", lines[0] if lines else type(error).__name__)
+    return unsuited("nvdec", first_line(error).strip())
