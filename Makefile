@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := .demo
 
 
-.PHONY: .python demo test check test-export test-trt bench-pipeline fuzz-media bench-engines lock clean
+.PHONY: .python demo test check test-export test-trt bench-pipeline bench-poison bench-decode fuzz-media bench-engines lock clean
 
 demo: $(VENV)/.base
 	@bash scripts/demo.sh $(BIN) $(DEMO)
@@ -35,6 +35,17 @@ test-trt: .venv-export/.done .venv-export/stubs/.done
 bench-pipeline: .venv-export/.done
 	.venv-export/bin/python -m benchmarks.pipeline
 	.venv-export/bin/python -m benchmarks.tables
+
+# Against decord, torchcodec, OpenCV and the ffmpeg command (the package `ffmpeg` of the system, whose
+# libraries torchcodec loads too; without it both are reported as absent).
+bench-decode: .venv-bench-decode/.done
+	.venv-bench-decode/bin/python -m benchmarks.decode
+	.venv-bench-decode/bin/python -m benchmarks.tables
+
+# Clips that crash, hang and burst their decoder, in a whole run.
+bench-poison: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.poison
+	$(BIN)/python -m benchmarks.tables
 
 # Any number of broken files: make fuzz-media N=100000
 N ?= 2000
@@ -66,6 +77,13 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.base
 	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+.venv-bench-decode/.done: requirements/dev.lock requirements/bench-decode.txt pyproject.toml | .python
+	$(PYTHON) -m venv .venv-bench-decode
+	.venv-bench-decode/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	.venv-bench-decode/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/bench-decode.txt
+	.venv-bench-decode/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
 # Made of proprietary files: never part of the repository or of a package.
 .venv-export/stubs/.done: scripts/trt_stubs.py .venv-export/.done
 	.venv-export/bin/python scripts/trt_stubs.py .venv-export/stubs
@@ -87,4 +105,4 @@ lock:
 	uv pip compile pyproject.toml requirements/build.in --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -c requirements/base.lock -o requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) .venv-export .venv-s3 .redis $(DEMO) .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-s3 .redis $(DEMO) .bench-decode .bench-poison .mypy_cache .ruff_cache .import_linter_cache

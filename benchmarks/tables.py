@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.decode.cost_table import cost_table
 from benchmarks.decode.table import truth_table
 from benchmarks.engines.table import engines_table
 
@@ -64,11 +65,43 @@ def pipeline_cpu(document: dict[str, Any]) -> str:
     )
 
 
+def poison_cpu(document: dict[str, Any]) -> str:
+    """The poisoned run beside the clean one, and what became of the clips."""
+    runs, outcome, settings = document["runs"], document["outcome"], document["settings"]
+    lines = ["| run | rows | s by the clock | CPU s |", "|---|---:|---:|---:|"]
+    lines += [
+        f"| {name} | {run['rows']:,} | {run['wall_s']:.1f} | {run['cpu_s']:.1f} |"
+        for name, run in runs.items()
+    ]
+    deaths = "; ".join(f"{n} x {what}" for what, n in outcome["deaths"].items())
+    machine = document["machine"]
+    stack = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Slower by {document['slowdown']['wall_s']:.1%} by the clock and by "
+            f"{document['slowdown']['cpu_s']:.1%} of CPU time. Of {outcome['healthy']:,} healthy "
+            f"clips {outcome['healthy_tagged']:,} are tagged, "
+            f"{outcome['healthy_tags_as_in_the_clean_run']:,} of them with the very tags of the "
+            f"clean run; of {outcome['poisoned']} poisoned ones {outcome['poisoned_dead']} are "
+            f"dead letters after at most {outcome['most_attempts']} attempts ({deaths}); "
+            f"{outcome['rows_lost_or_twice']} rows are lost or there twice.",
+            "",
+            f"Measured on {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
+            f"with {stack}; a clip may take {settings['timeout_s']:g} s and "
+            f"{settings['memory_mb']} MiB.",
+        ]
+    )
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "pipeline-cpu": pipeline_cpu,
     "engines-cpu": engines_table,
     "engines-h200": engines_table,
+    "decode-cpu": cost_table,
     "decode-truth": truth_table,
+    "poison-cpu": poison_cpu,
 }
 
 

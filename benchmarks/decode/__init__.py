@@ -1,1 +1,1 @@
-"""What decode backends get right: `python -m benchmarks.decode.truth`."""
+"""What decoding costs, `python -m benchmarks.decode`, and what it gets right, `...decode.truth`."""

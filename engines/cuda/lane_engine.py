@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.cuda.device import CudaDevice
-from engines.cuda.pipeline import LaneT, Pipeline
+from engines.cuda.pipeline import Batch, LaneT, Pipeline
 from reelsight.engine.image_engine import ImageEngine
 from reelsight.engine.protocol import Ticket
 from reelsight.errors import EngineError
@@ -57,6 +57,12 @@ class LaneEngine(ImageEngine, Generic[LaneT]):
         pipeline = self._open_pipeline()
         with self._device.current():
             return pipeline.submit(pixels)
+
+    def submit_batch(self, batch: Batch) -> Ticket:
+        """Start a batch of any kind, as `Pipeline.submit_batch` does."""
+        pipeline = self._open_pipeline()
+        with self._device.current():
+            return pipeline.submit_batch(batch)
 
     def close(self) -> None:
         """Wait for the GPU; free lanes, slots, what the lanes were made of, and the device.

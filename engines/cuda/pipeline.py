@@ -23,7 +23,7 @@ from reelsight.engine.protocol import Ticket
 from reelsight.errors import EngineError
 from reelsight.nouns.engine_spec import EngineSpec
 
-__all__ = ["Lane", "LaneT", "Pipeline", "open_largest_first"]
+__all__ = ["Batch", "Lane", "LaneT", "Pipeline", "open_largest_first"]
 
 _OOM = "engine.out_of_memory"
 # A thread that sleeps wakes late, by a good part of what a few frames take: their end is watched
@@ -51,6 +51,22 @@ class Lane(Protocol):
 
 
 LaneT = TypeVar("LaneT", bound=Lane)
+
+
+class Batch(Protocol):
+    """Frames to be embedded, wherever they lie. Kept until their rows were read."""
+
+    def __len__(self) -> int:
+        """How many, 1 or more."""
+
+    def put(self, ring: SlotRing, start: int, count: int, bucket: int) -> Slot:
+        """Take a slot and start the way of `count` frames from `start` on into its input.
+
+        The input is as large as a bucket; what they do not fill is filled with zeros.
+
+        Raises:
+            EngineError: As `SlotRing.take_filled`.
+        """
 
 
 def open_largest_first(buckets: Iterable[int], open_lane: Callable[[int], LaneT]) -> list[LaneT]:
@@ -136,19 +152,32 @@ class Pipeline(Generic[LaneT]):
 
     def submit(self, pixels: npt.NDArray[np.uint8]) -> Ticket:
         """Start a batch, as PipelinedEngine says."""
-        ring = self.ring
         check_batch(self._spec, pixels)
+        return self.submit_batch(_HostBatch(pixels))
+
+    def submit_batch(self, batch: Batch) -> Ticket:
+        """Start a batch of any size up to the largest bucket's; it has been checked.
+
+        Raises:
+            EngineError: As PipelinedEngine.submit; `engine.bad_batch` where no bucket holds it.
+        """
+        ring, rows = self.ring, len(batch)
         if self._unread >= self._slots:
             raise ring.full()
-        rows = len(pixels)
-        while rows in self._lanes:
+        bucket = self._spec.bucket_for(rows)
+        if not 1 <= rows <= bucket:
+            raise EngineError(
+                f"batch of {rows} is beyond the buckets {self._spec.buckets}",
+                code="engine.bad_batch",
+            )
+        while bucket in self._lanes:
             try:
-                ticket: Ticket = _InFlight(self, self._start(pixels), rows)
+                ticket: Ticket = _InFlight(self, self._start(batch, 0, rows, bucket), batch)
                 break
             except EngineError as error:
-                self._give_up(rows, error)
+                self._give_up(bucket, error)
         else:
-            ticket = _Finished(self, self._run_in_parts(pixels))
+            ticket = _Finished(self, self._run_in_parts(batch))
         self._unread += 1
         return ticket
 
@@ -183,17 +212,17 @@ class Pipeline(Generic[LaneT]):
             if ring is not None:
                 steps.callback(ring.drain)
 
-    def _start(self, pixels: npt.NDArray[np.uint8]) -> Slot:
+    def _start(self, batch: Batch, start: int, count: int, bucket: int) -> Slot:
         ring = self.ring
-        slot = ring.take(pixels)
+        slot = batch.put(ring, start, count, bucket)
         try:
             if self._last is not None:
                 # A lane, and the memory that it works in, serves one batch at a time.
                 slot.stream.wait_for(self._last)
-            self._lanes[len(pixels)].enqueue(slot)
+            self._lanes[bucket].enqueue(slot)
             slot.computed.record(slot.stream)
             self._last = slot.computed
-            ring.send_back(slot, self._bytes_out(len(pixels)))
+            ring.send_back(slot, self._bytes_out(count))
         except BaseException:
             ring.give_back(slot)
             raise
@@ -207,22 +236,20 @@ class Pipeline(Generic[LaneT]):
             self.ring.drain()
             self._lanes.pop(larger).close()
 
-    def _run_in_parts(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def _run_in_parts(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Embed a batch whose bucket was given up, one part after the other."""
         rows: list[npt.NDArray[np.float32]] = []
         done = 0
-        while done < len(pixels):
-            left = len(pixels) - done
+        while done < len(batch):
+            left = len(batch) - done
             bucket = next((b for b in self._lanes if b >= left), max(self._lanes))
-            part = pixels[done : done + bucket]
-            whole = np.zeros((bucket, *pixels.shape[1:]), np.uint8)
-            whole[: len(part)] = part
+            count = min(left, bucket)
             try:
-                rows.append(self.collect(self._start(whole), bucket)[: len(part)])
+                rows.append(self.collect(self._start(batch, done, count, bucket), count))
             except EngineError as error:
                 self._give_up(bucket, error)
                 continue
-            done += len(part)
+            done += count
         return np.concatenate(rows)
 
     def _fitting_ring(self) -> SlotRing:
@@ -256,19 +283,41 @@ def _seen(event: CudaEvent) -> bool:
     return True
 
 
-class _InFlight(Generic[LaneT]):
-    """A batch on the GPU."""
+class _HostBatch:
+    """Frames in host memory."""
 
-    def __init__(self, pipeline: Pipeline[LaneT], slot: Slot, rows: int) -> None:
-        self._pipeline, self._rows = pipeline, rows
+    def __init__(self, pixels: npt.NDArray[np.uint8]) -> None:
+        self._pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def put(self, ring: SlotRing, start: int, count: int, bucket: int) -> Slot:
+        part = self._pixels[start : start + count]
+        if count == bucket:
+            return ring.take(part)
+        whole = np.zeros((bucket, *part.shape[1:]), np.uint8)
+        whole[:count] = part
+        return ring.take(whole)
+
+
+class _InFlight(Generic[LaneT]):
+    """A batch on the GPU, which may still be reading the frames where they lie."""
+
+    def __init__(self, pipeline: Pipeline[LaneT], slot: Slot, batch: Batch) -> None:
+        self._pipeline, self._rows = pipeline, len(batch)
         self._slot: Slot | None = slot
+        self._batch: Batch | None = batch
 
     def result(self) -> npt.NDArray[np.float32]:
         slot, self._slot = self._slot, None
         if slot is None:
             raise _read_twice()
         self._pipeline.was_read()
-        return self._pipeline.collect(slot, self._rows)
+        try:
+            return self._pipeline.collect(slot, self._rows)
+        finally:
+            self._batch = None
 
 
 class _Finished(Generic[LaneT]):

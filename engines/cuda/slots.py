@@ -8,6 +8,7 @@ TensorRT's as well as another runtime's.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -107,12 +108,24 @@ class SlotRing:
         Raises:
             EngineError: `engine.slots_full` when every slot is in flight.
         """
+
+        def fill(slot: Slot) -> None:
+            self._fill(slot.host_in.array[: batch.nbytes], batch.reshape(-1))
+            self._device.copy_in(slot.device_in, slot.host_in, batch.nbytes, slot.stream)
+
+        return self.take_filled(fill)
+
+    def take_filled(self, fill: Callable[[Slot], None]) -> Slot:
+        """Hand out the next free slot after `fill` enqueued into its stream what is its input.
+
+        Raises:
+            EngineError: `engine.slots_full`; what `fill` says, and the slot is free again.
+        """
         if not self._free:
             raise self.full()
         slot = self._free.popleft()
         try:
-            self._fill(slot.host_in.array[: batch.nbytes], batch.reshape(-1))
-            self._device.copy_in(slot.device_in, slot.host_in, batch.nbytes, slot.stream)
+            fill(slot)
         except BaseException:
             self.give_back(slot)
             raise

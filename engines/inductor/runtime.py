@@ -2,8 +2,8 @@
 
 A bucket's program reads a fixed input and leaves a fixed output, and the graphs of all buckets
 share one memory pool: a lane copies a slot's frames to the input, launches the graph, and copies
-the rows to the slot, all in the slot's stream. Device memory that runs out costs the largest
-bucket, not the process.
+the rows to the slot, all in the slot's stream. Frames that a decoder left on the device are copied
+to the slot there. Device memory that runs out costs the largest bucket, not the process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from engines.cuda.device import CudaGraph, CudaStream
 from engines.cuda.lane_engine import LaneEngine
 from engines.cuda.pipeline import Pipeline, open_largest_first
-from engines.cuda.slots import Slot
+from engines.cuda.slots import Slot, SlotRing
 from engines.cuda.torch_device import (
     TorchDevice,
     on_stream,
@@ -30,7 +30,8 @@ from engines.cuda.torch_device import (
 )
 from engines.inductor.builder import WEIGHTS, bucket_file
 from reelsight.engine.image_engine import ImageEngine, check_batch
-from reelsight.errors import EngineError
+from reelsight.engine.protocol import DevicePixels, Ticket
+from reelsight.errors import EngineError, EngineInputError
 from reelsight.nouns.engine_spec import EngineSpec
 
 __all__ = ["CpuInductorEngine", "CudaInductorEngine"]
@@ -38,6 +39,7 @@ __all__ = ["CpuInductorEngine", "CudaInductorEngine"]
 Pixels = npt.NDArray[np.uint8]
 Embeddings = npt.NDArray[np.float32]
 _SLOTS = 3
+_DLPACK_CUDA = 2
 
 
 class CpuInductorEngine(ImageEngine):
@@ -79,7 +81,7 @@ class CpuInductorEngine(ImageEngine):
 
 
 class CudaInductorEngine(LaneEngine["GraphLane"]):
-    """Compiled buckets on a CUDA device; a PipelinedEngine.
+    """Compiled buckets on a CUDA device; a DeviceFramesEngine.
 
     Args:
         spec: What was built.
@@ -111,6 +113,9 @@ class CudaInductorEngine(LaneEngine["GraphLane"]):
             self.close()
             raise
 
+    def submit_on_device(self, pixels: DevicePixels) -> Ticket:
+        return self.submit_batch(DeviceBatch(self._spec, pixels))
+
     def replay(self, bucket: int, times: int) -> None:
         """Run a bucket on what lies on the device, again and again; for measuring the device."""
         lane = next(lane for lane in self._open_pipeline().lanes if lane.bucket == bucket)
@@ -128,6 +133,49 @@ class CudaInductorEngine(LaneEngine["GraphLane"]):
     def _open_lane(self, directory: Path, bucket: int, device: TorchDevice) -> GraphLane:
         runner = _load(directory, bucket, self._weights)
         return GraphLane(self._spec, bucket, runner, device, self._stream)
+
+
+class DeviceBatch:
+    """Frames in the memory of the GPU that embeds them.
+
+    Args:
+        spec: Of the engine.
+        pixels: As DeviceFramesEngine takes them.
+
+    Raises:
+        EngineInputError: They have another shape, or lie elsewhere.
+    """
+
+    def __init__(self, spec: EngineSpec, pixels: DevicePixels) -> None:
+        size = spec.geometry.size
+        if tuple(pixels.shape[1:]) != (size, size, 3):
+            raise EngineInputError(f"frames are {list(pixels.shape)}, not [n, {size}, {size}, 3]")
+        kind, index = pixels.__dlpack_device__()
+        if (int(kind), int(index)) != (_DLPACK_CUDA, 0):
+            raise EngineInputError(
+                f"frames lie on DLPack's device {int(kind)}:{int(index)}, not on the first GPU"
+            )
+        self._pixels, self._rows, self._frame_bytes = pixels, int(pixels.shape[0]), size * size * 3
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def put(self, ring: SlotRing, start: int, count: int, bucket: int) -> Slot:
+        used = count * self._frame_bytes
+
+        def fill(slot: Slot) -> None:
+            with torch_errors():
+                # Asked for while the producer's own stream is torch's current one: it is from
+                # there that the slot's stream is made to wait.
+                frames = torch.from_dlpack(self._pixels.__dlpack__(stream=slot.stream.handle))
+                if frames.dtype != torch.uint8 or not frames.is_contiguous():
+                    raise EngineInputError("frames are not contiguous uint8")
+                with on_stream(slot.stream):
+                    to = tensor_of(slot.device_in)
+                    to[:used].copy_(frames[start : start + count].reshape(-1), non_blocking=True)
+                    to[used : bucket * self._frame_bytes].zero_()
+
+        return ring.take_filled(fill)
 
 
 class GraphLane:

@@ -7,14 +7,22 @@ EngineHost is what makes it shareable. This module knows no runtime.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from reelsight.nouns.engine_spec import EngineSpec
 
-__all__ = ["Engine", "HostObserver", "PipelinedEngine", "TextTower", "Ticket"]
+__all__ = [
+    "DeviceFramesEngine",
+    "DevicePixels",
+    "Engine",
+    "HostObserver",
+    "PipelinedEngine",
+    "TextTower",
+    "Ticket",
+]
 
 
 @runtime_checkable
@@ -90,6 +98,42 @@ class HostObserver(Protocol):
 
     def ran(self, frames: int, bucket: int, seconds: float) -> None:
         """A batch of `bucket` rows, `frames` of them frames, kept the engine busy for so long."""
+
+
+class DevicePixels(Protocol):
+    """Frames in a GPU's memory: a DLPack producer of uint8 [n, S, S, 3] RGB, C-contiguous."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, S, S, 3)."""
+
+    def __dlpack__(self, *, stream: int | None = None) -> Any:
+        """A capsule; whoever reads it in `stream` reads what was written before.
+
+        Args:
+            stream: A CUstream, which is made to wait on the device, not on the host.
+        """
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """DLPack's kind of device, 2 for CUDA, and its index."""
+
+
+@runtime_checkable
+class DeviceFramesEngine(PipelinedEngine, Protocol):
+    """An Engine that takes frames where a decoder on the same GPU left them."""
+
+    def submit_on_device(self, pixels: DevicePixels) -> Ticket:
+        """Start a batch of which nothing crosses to the host but its rows.
+
+        Args:
+            pixels: 1 to as many frames as the largest bucket holds; what is lacking to a bucket is
+                filled up on the device, and only their own rows come back. They are kept until the
+                ticket is read, and may not be overwritten before.
+
+        Raises:
+            EngineInputError: Not uint8 [n, S, S, 3], not contiguous, or on another device.
+            EngineError: As for submit; `engine.bad_batch` where no bucket holds them.
+        """
 
 
 class TextTower(Protocol):

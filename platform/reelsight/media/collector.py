@@ -71,6 +71,7 @@ class Collector:
         self._reader = FrameReader(source, limits, shortcut, passing)
         self._scaler = Scaler(geometry)
         self._sar = pixel_aspect(source.stream)
+        self._tick = float(tick(source.stream))
         self._pictures = _Pictures(geometry.size)
         self._pts: list[float] = []
         self._error_s = 0.0
@@ -83,8 +84,9 @@ class Collector:
         for at, frame in self._reader:
             if not hasattr(self, "header"):
                 self._begin(frame)
-            for pick in self._picker.see(at, frame):
-                self._take(pick)
+            self._see(at, frame)
+            # The decoder writes the next picture where this one lay, while that is in the cache.
+            del frame
             if self._picker.done:
                 self._finish(ran_out=False)
                 return
@@ -92,6 +94,10 @@ class Collector:
             raise nothing_decoded(self._reader)
         self._finish(ran_out=True)
         for pick in self._picker.close(self.end_s, self.claimed_s):
+            self._take(pick)
+
+    def _see(self, at_s: float, frame: VideoFrame) -> None:
+        for pick in self._picker.see(at_s, frame):
             self._take(pick)
 
     def _begin(self, frame: VideoFrame) -> None:
@@ -148,11 +154,13 @@ class Collector:
 
     def _seconds(self, ticks: int) -> float:
         """A stamp of the stream on the clip's clock."""
-        return (ticks - (self._reader.first or 0)) * float(tick(self._source.stream))
+        return (ticks - (self._reader.first or 0)) * self._tick
 
     def took(self, seconds: list[float]) -> bool:
         """Whether the frames taken are those of these times, no more and no less."""
-        return len(seconds) == len(self._pts) and np.allclose(seconds, self._pts, atol=1e-9)
+        return len(seconds) == len(self._pts) and all(
+            abs(a - b) <= 1e-9 for a, b in zip(seconds, self._pts, strict=True)
+        )
 
     def frames(self, clip_id: str) -> Frames:
         """What was taken, as the noun."""

@@ -26,6 +26,8 @@ _FLAGS = (
     | Interpolation.FULL_CHR_H_INT
     | Interpolation.FULL_CHR_H_INP
 )
+# Which channel of RGB each plane of gbrp is.
+_CHANNELS = (1, 2, 0)
 # AVColorSpace -> swscale's matrix. 0 is RGB, left alone; anything absent is guessed from the size.
 _MATRIX = {
     1: Colorspace.ITU709,
@@ -96,25 +98,27 @@ class Scaler:
         """
         size = self.geometry.size
         width, height = scaled_size(frame.width, frame.height, sar, self.geometry)
-        image = orientation.apply(self._rgb(frame, width, height))
-        top, left = crop_origin(image.shape[0], size), crop_origin(image.shape[1], size)
-        out[...] = image[top : top + size, left : left + size]
+        scaled = self._scaled(frame, width, height)
+        for channel, plane in zip(_CHANNELS, scaled.planes, strict=True):
+            rows = np.frombuffer(memoryview(plane), np.uint8)[: height * plane.line_size]
+            rows = rows.reshape(height, plane.line_size, 1)[:, :width]
+            image = orientation.apply(rows)
+            top, left = crop_origin(image.shape[0], size), crop_origin(image.shape[1], size)
+            out[..., channel] = image[top : top + size, left : left + size, 0]
 
-    def _rgb(self, frame: VideoFrame, width: int, height: int) -> npt.NDArray[np.uint8]:
-        scaled = self._reformatter.reformat(
+    def _scaled(self, frame: VideoFrame, width: int, height: int) -> VideoFrame:
+        # Planes, because swscale writes them with vector instructions and interleaved pixels one by
+        # one; the numbers are the same.
+        return self._reformatter.reformat(
             frame,
             width,
             height,
-            "rgb24",
+            "gbrp",
             src_colorspace=matrix_of(frame),
             interpolation=_FLAGS,
             dst_color_range=ColorRange.JPEG,
             threads=1,
         )
-        plane = scaled.planes[0]
-        rows = np.frombuffer(memoryview(plane), np.uint8)[: height * plane.line_size]
-        rows = rows.reshape(height, plane.line_size)[:, : 3 * width]
-        return rows.reshape(height, width, 3)
 
 
 def resize_rgb(image: npt.NDArray[np.uint8], geometry: Geometry) -> npt.NDArray[np.uint8]:

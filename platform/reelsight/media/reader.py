@@ -86,11 +86,14 @@ class FrameReader:
         """The frames that a shortcut's steps give; a decoder's error goes to who took it."""
         stream = self._source.stream
         context = stream.codec_context
+        asked = None
         for step in shortcut.steps:
             if step.restart:
                 yield from self._given(stream.decode(None))
                 context.flush_buffers()
-            context.skip_frame = "DEFAULT" if step.needed else "NONREF"
+            if step.needed is not asked:
+                asked = step.needed
+                context.skip_frame = "DEFAULT" if asked else "NONREF"
             yield from self._given(step.packet.decode())
         yield from self._given(stream.decode(None))
 

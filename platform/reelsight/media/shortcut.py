@@ -10,13 +10,14 @@ certain there is no shortcut, and whoever follows one checks that it gave what i
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from reelsight.media.av1_headers import is_unreferenced, read_sequence
 from reelsight.media.container import Source
 from reelsight.media.limits import MediaLimits
 from reelsight.media.packet_index import PacketIndex, read_index
@@ -138,6 +139,7 @@ def _steps(index: PacketIndex, wanted: list[int]) -> Iterator[Step]:
     """Walk in decoding order; jump to the last fresh start before the next wanted picture."""
     packets, passing = index.packets, index.passing
     starts = _clean_starts(index, wanted)
+    droppable = _droppable(index)
     at = 0
     for goal in wanted:
         behind = bisect_right(starts, goal)
@@ -146,8 +148,25 @@ def _steps(index: PacketIndex, wanted: list[int]) -> Iterator[Step]:
             yield Step(packets[start], restart=True, needed=not passing or start == goal)
             at = start + 1
         for i in range(at, goal + 1):
-            yield Step(packets[i], restart=False, needed=not passing or i == goal)
+            if i == goal or not droppable(i):
+                yield Step(packets[i], restart=False, needed=not passing or i == goal)
         at = max(at, goal + 1)
+
+
+def _droppable(index: PacketIndex) -> Callable[[int], bool]:
+    """Says of a packet whether the decoder need not even see it.
+
+    FFmpeg's NONREF does not reach the AV1 decoder picture by picture, but AV1 packets can be left
+    out one by one: what a picture leaves behind is all in the references that it refreshes.
+    """
+    sequence = (
+        read_sequence(index.packets[0].stream.codec_context.extradata or b"")
+        if index.codec == "av1"
+        else None
+    )
+    if sequence is None:
+        return lambda i: False
+    return lambda i: is_unreferenced(bytes(index.packets[i]), sequence)
 
 
 def _clean_starts(index: PacketIndex, wanted: list[int]) -> list[int]:

@@ -18,11 +18,12 @@ from reelsight.media.limits import MediaLimits, over_limit
 __all__ = ["claimed_end", "header_end", "measured_end", "slack_s", "tick"]
 
 _MAX_SLACK_S = 0.0005
+_MPEG_TICK = Fraction(1, 90000)
 
 
 def tick(stream: VideoStream) -> Fraction:
     """Length in seconds of one unit of the stream's time stamps."""
-    return Fraction(stream.time_base or Fraction(1, 90000))
+    return stream.time_base or _MPEG_TICK
 
 
 def slack_s(stream: VideoStream) -> float:

@@ -1,30 +1,31 @@
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from reelsight.errors import ConfigError, MediaError
 from reelsight.media.backends.decord_cpu import DecordBackend
 from reelsight.media.backends.negotiate import negotiate
-from reelsight.media.backends.nvdec import NvdecBackend
 from reelsight.media.backends.proof_clips import number_shown, proof_clips
 from reelsight.media.backends.pyav import PyAVBackend
 from reelsight.media.backends.seam import Capabilities, DecodeBackend, unsuited
 from reelsight.media.backends.self_test import self_test
 from reelsight.media.decode import decode
+from reelsight.media.decoder import Decoder, InProcess, OnBackend, open_decoder
+from reelsight.media.isolation.policy import Isolation
 from reelsight.media.limits import MediaLimits
 from reelsight.media.sampler import Sampling
 from reelsight.nouns.clip import Clip
 from reelsight.nouns.engine_spec import Geometry
 from reelsight.nouns.frames import Frames
+from reelsight.settings import MediaSettings
 from tests.reelsight.media.truth_clips import B_FRAMES, CASES, Case, Video, even, make, problems
 
 RATE = Sampling(rate=4)
@@ -33,7 +34,7 @@ RESULTS = Path(__file__).parents[3] / "benchmarks" / "results" / "decode-truth.j
 Change = Callable[[Frames], Frames]
 
 
-def run(backend: DecodeBackend, data: bytes, sampling: Sampling = RATE) -> Frames:
+def run(backend: DecodeBackend | Decoder, data: bytes, sampling: Sampling = RATE) -> Frames:
     return backend.decode("c", "c", data, sampling, GEOMETRY, LIMITS)[1]
 
 
@@ -184,17 +185,46 @@ def test_auto_takes_the_better_one_where_it_passes() -> None:
     assert "failed the self-test on 'B-frames', rate:5: at 0.000 s it shows" in str(choice)
 
 
-def test_auto_hands_clips_beyond_the_better_one_to_pyav() -> None:
+def test_what_auto_took_hands_clips_beyond_it_to_pyav() -> None:
     stand = Stand(same)
-    chosen = negotiate("auto", RATE, True, [PyAVBackend(), stand]).backend
+    decoder = OnBackend(negotiate("auto", RATE, True, [PyAVBackend(), stand]), InProcess())
     stand.change = refusing
-    assert problems(run(chosen, make(CASES["h264"])), CASES["h264"]) == []
+    assert problems(run(decoder, make(CASES["h264"])), CASES["h264"]) == []
     stand.change = damaged
     with pytest.raises(MediaError) as caught:
-        run(chosen, make(CASES["h264"]))
+        run(decoder, make(CASES["h264"]))
     assert caught.value.code == "media.damaged"
-    chosen.close()
+    decoder.close()
     assert stand.closed == 1
+
+
+def test_a_backend_that_was_named_hands_on_stills_alone(tmp_path: Path) -> None:
+    stand = Stand(same, "decord")
+    decoder = OnBackend(negotiate("decord", RATE, True, [PyAVBackend(), stand]), InProcess())
+    stand.change = refusing
+    with pytest.raises(MediaError) as caught:
+        run(decoder, make(CASES["h264"]))
+    assert caught.value.code == "media.backend_unsuited"
+    still = tmp_path / "still.png"
+    Image.new("RGB", (64, 48), (200, 10, 10)).save(still)
+    tries: list[int] = []
+    _, frames = decoder.decode(
+        "still", "", still.read_bytes(), RATE, Geometry(32), MediaLimits(), tries.append
+    )
+    assert frames.pixels.shape == (1, 32, 32, 3)
+    assert tries == [1]
+
+
+def test_the_settings_choose_who_decodes() -> None:
+    decoding = MediaSettings(backend="decord", trusted=True).decoding
+    decoder = open_decoder(decoding, RATE)
+    assert isinstance(decoder, OnBackend)
+    assert problems(run(decoder, make(CASES["h264"])), CASES["h264"]) == []
+    decoder.close()
+    with pytest.raises(ConfigError, match=r"media\.trusted is not set"):
+        open_decoder(MediaSettings(backend="decord").decoding, RATE)
+    plain = open_decoder(MediaSettings(isolation=Isolation(enabled=False)).decoding, RATE)
+    assert isinstance(plain, InProcess)
 
 
 def test_auto_never_takes_decord() -> None:
@@ -277,116 +307,6 @@ def test_decord_obeys_our_caps(decord: DecordBackend) -> None:
     with pytest.raises(MediaError, match="the limit is 3") as caught:
         decord.decode("c", "c", make(CASES["h264"]), RATE, GEOMETRY, MediaLimits(max_frames=3))
     assert caught.value.code == "media.over_limit"
-
-
-# NVDEC: a double of its library. It shows that sessions are kept and answers checked, and nothing
-# about a GPU.
-
-
-class Session:
-    """PyNvVideoCodec.SimpleDecoder by its documented calls, on PyAV."""
-
-    def __init__(self, library: Library, path: str) -> None:
-        self.library = library
-        self.pictures = self._load(path)
-
-    def _load(self, path: str) -> list[Any]:
-        data = Path(path).read_bytes()
-        with av.open(io.BytesIO(data), mode="r") as container:
-            return [
-                frame.to_ndarray(format="rgb24")[: self.library.rows]
-                for frame in container.decode(video=0)
-            ]
-
-    def __len__(self) -> int:
-        return len(self.pictures) + self.library.miscounted
-
-    def reconfigure_decoder(self, path: str) -> None:
-        self.library.reconfigured += 1
-        self.pictures = self._load(path)
-
-    def get_batch_frames_by_index(self, numbers: list[int]) -> list[Any]:
-        if self.library.failing:
-            raise Exception("HandlePictureDecode failed")
-        return [self.pictures[number + self.library.shift] for number in numbers]
-
-
-class Library:
-    """The module PyNvVideoCodec, as far as it is used."""
-
-    def __init__(self) -> None:
-        self.created = self.reconfigured = self.miscounted = self.shift = 0
-        self.failing = False
-        self.rows: int | None = None
-        self.OutputColorType = type("OutputColorType", (), {"RGB": 1})
-
-    def SimpleDecoder(self, path: str, **options: Any) -> Session:
-        assert options["use_device_memory"] is False
-        assert options["output_color_type"] == 1
-        self.created += 1
-        return Session(self, path)
-
-
-def test_nvdec_keeps_its_session() -> None:
-    library = Library()
-    backend = NvdecBackend(library=library)
-    for name in ("h264", "rotation 90", "variable rate", "B-frames"):
-        assert problems(run(backend, make(CASES[name])), CASES[name]) == []
-    assert (library.created, library.reconfigured) == (1, 3)
-    backend.close()
-    run(backend, make(CASES["h264"]))
-    assert (library.created, library.reconfigured) == (2, 3)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "words"),
-    [
-        ("failing", True, "HandlePictureDecode failed"),
-        ("miscounted", 2, "it counts 62 pictures where the container holds 60"),
-        ("rows", 100, "not 120x160 RGB"),
-    ],
-)
-def test_nvdec_answers_are_checked_and_a_failed_session_is_dropped(
-    field: str, value: Any, words: str
-) -> None:
-    library = Library()
-    backend = NvdecBackend(library=library)
-    run(backend, make(CASES["h264"]))
-    setattr(library, field, value)
-    with pytest.raises(MediaError, match=words) as caught:
-        run(backend, make(CASES["h264"]))
-    assert caught.value.code == "media.backend_unsuited"
-    setattr(library, field, None if field == "rows" else 0)
-    run(backend, make(CASES["h264"]))
-    assert library.created == 2
-
-
-def test_nvdec_goes_through_the_self_test() -> None:
-    library = Library()
-    offered: list[DecodeBackend] = [PyAVBackend(), NvdecBackend(library=library)]
-    assert negotiate("auto", RATE, True, offered).backend.name == "nvdec"
-    library.shift = -1
-    assert "it shows frame 47, not 0" in str(negotiate("auto", RATE, True, offered))
-
-
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [
-        ("open GOP", "its GOPs are open"),
-        ("mpeg4", "its codec is mpeg4"),
-        ("edit list: start cut off", "not shown"),
-        ("several video streams", "several video streams"),
-        ("truncated mp4", "its end is missing"),
-        ("B-frames in a transport stream", "its container is mpegts"),
-        ("matrix untold, large", "its colour matrix is not told"),
-    ],
-)
-def test_what_could_be_read_in_two_ways_is_refused(name: str, why: str) -> None:
-    library = Library()
-    with pytest.raises(MediaError, match=why) as caught:
-        run(NvdecBackend(library=library), make(CASES[name]))
-    assert caught.value.code == "media.backend_unsuited"
-    assert library.created == 0
 
 
 def test_the_table_is_of_these_cases() -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import av
 import pytest
 
 from reelsight.media.decode import decode
 from reelsight.media.decode_plan import Plan, survey
 from reelsight.media.limits import MediaLimits
-from reelsight.media.reader import FrameReader
 from reelsight.media.sampler import Sampling
 from reelsight.nouns.engine_spec import Geometry
 from reelsight.nouns.frames import Frames
+from tests.reelsight.media.counted_pictures import counted_pictures
 from tests.reelsight.media.moving_clips import coded
 
 LIMITS = MediaLimits()
@@ -32,17 +31,9 @@ def planned(data: bytes, name: str) -> Plan:
 
 def run(data: bytes, name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Frames, int]:
     """The frames, and how many pictures came out of the decoder."""
-    seen = 0
-    clocked = FrameReader._clocked
-
-    def counting(self: FrameReader, frame: av.VideoFrame) -> float:
-        nonlocal seen
-        seen += 1
-        return clocked(self, frame)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FrameReader, "_clocked", counting)
-        return decode("c", "c", data, Sampling.parse(name), Geometry(32), LIMITS)[1], seen
+    with counted_pictures(monkeypatch) as seen:
+        frames = decode("c", "c", data, Sampling.parse(name), Geometry(32), LIMITS)[1]
+    return frames, seen[0]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 
@@ -19,6 +18,7 @@ from reelsight.media.reader import FrameReader
 from reelsight.media.sampler import Sampling
 from reelsight.nouns.engine_spec import Geometry
 from reelsight.nouns.frames import Frames
+from tests.reelsight.media.counted_pictures import counted_pictures
 from tests.reelsight.media.made_clips import Image, even
 from tests.reelsight.media.moving_clips import MOVING, coded
 
@@ -240,15 +240,6 @@ def test_real_files_keep_every_promise_about_time(
 
 def decoded(data: bytes, name: str, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many pictures come out of the decoder."""
-    seen = 0
-    clocked = FrameReader._clocked
-
-    def counting(self: FrameReader, frame: av.VideoFrame) -> float:
-        nonlocal seen
-        seen += 1
-        return clocked(self, frame)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FrameReader, "_clocked", counting)
+    with counted_pictures(monkeypatch) as seen:
         run(data, name)
-    return seen
+    return seen[0]

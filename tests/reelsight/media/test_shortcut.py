@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import av
 import pytest
 
 import reelsight.media.decode
@@ -19,6 +18,7 @@ from reelsight.media.shortcut import Shortcut, find_shortcut
 from reelsight.nouns.clip import Clip
 from reelsight.nouns.engine_spec import Geometry
 from reelsight.nouns.frames import Frames
+from tests.reelsight.media.counted_pictures import counted_pictures
 from tests.reelsight.media.moving_clips import MOVING, coded
 
 LIMITS = MediaLimits()
@@ -98,19 +98,9 @@ def test_fewer_pictures_are_decoded(name: str, most: int, monkeypatch: pytest.Mo
 
 
 def count_decoded(data: bytes, sampling: Sampling, monkeypatch: pytest.MonkeyPatch) -> int:
-    from reelsight.media.reader import FrameReader
-
-    seen = 0
-    clocked = FrameReader._clocked
-
-    def counting(self: FrameReader, frame: av.VideoFrame) -> float:
-        nonlocal seen
-        seen += 1
-        return clocked(self, frame)
-
-    monkeypatch.setattr(FrameReader, "_clocked", counting)
-    outcome(data, sampling)
-    return seen
+    with counted_pictures(monkeypatch) as seen:
+        outcome(data, sampling)
+    return seen[0]
 
 
 @pytest.mark.parametrize("name", ["h264 fields", "hevc layers"])

@@ -16,12 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from av import VideoFrame
 from av.error import FFmpegError
+from av.packet import Packet
+from av.video.reformatter import Colorspace
+from av.video.stream import VideoStream
 
 from reelsight.media.backends.seam import Capabilities, unsuited
 from reelsight.media.container import Source, open_source
 from reelsight.media.limits import MediaLimits, over_limit
 from reelsight.media.orientation import UPRIGHT, Orientation, orientation_of
-from reelsight.media.pixels import Scaler
+from reelsight.media.pixels import Scaler, matrix_of
 from reelsight.media.probe import Header, header_of, nothing_decoded
 from reelsight.media.reader import FrameReader
 from reelsight.media.sampler import Sampling, on_display, stretches, target_count, target_times
@@ -31,9 +34,10 @@ from reelsight.nouns.clip import Clip
 from reelsight.nouns.engine_spec import Geometry
 from reelsight.nouns.frames import Frames
 
-__all__ = ["Facts", "NumberedPictures", "decode_indexed", "facts_of"]
+__all__ = ["Chosen", "Facts", "NumberedPictures", "choose", "decode_indexed", "facts_of"]
 
 _GUESSED_MATRIX = 2
+_FULL_RANGE = 2
 # Seconds. Two demuxers may round one stamp differently; a frame at 250 fps lasts four times this.
 _SAME_STAMP_S = 0.001
 
@@ -70,6 +74,11 @@ class Facts:
         slack_s: Half a tick of the file's clock.
         sar: Width of a pixel over its height.
         orientation: How a coded picture turns upright.
+        width: Of a picture before it is turned, pixels.
+        height: Likewise.
+        matrix: From YUV to RGB, as told or as `matrix_of` guesses; None for RGB.
+        full_range: Whether luma runs from 0 to 255 rather than from 16 to 235.
+        interlaced: Whether the first picture is two fields.
     """
 
     header: Header
@@ -78,6 +87,42 @@ class Facts:
     slack_s: float
     sar: Fraction
     orientation: Orientation
+    width: int
+    height: int
+    matrix: Colorspace | None
+    full_range: bool
+    interlaced: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """Which pictures a sampling takes, and what Frames says of them beside their pixels.
+
+    Attributes:
+        numbers: Of the pictures in display order, ascending.
+        pts, starts, end_s, policy, asked, max_error_s: As in Frames.
+    """
+
+    numbers: list[int]
+    pts: npt.NDArray[np.float64]
+    starts: npt.NDArray[np.float64]
+    end_s: float
+    policy: str
+    asked: int
+    max_error_s: float
+
+    def frames(self, clip_id: str, pixels: npt.NDArray[np.uint8]) -> Frames:
+        """The noun, with uint8 [N, H, W, 3] pixels of these pictures."""
+        return Frames(
+            clip_id,
+            pixels,
+            self.pts,
+            starts=self.starts,
+            end_s=self.end_s,
+            policy=self.policy,
+            asked=self.asked,
+            max_error_s=self.max_error_s,
+        )
 
 
 def facts_of(
@@ -104,38 +149,52 @@ def facts_of(
             raise unsuited(name, "it holds several video streams")
         if source.cut_short:
             raise unsuited(name, "its end is missing")
-        first = _first_picture(source, limits)
-        header, orientation = header_of(source, first), orientation_of(first)
+        stamps, end, opening = _packet_stamps(name, source, limits)
+        first = _picture_of(source, opening) or _first_picture(data, limits)
         untold = first.colorspace == _GUESSED_MATRIX and not first.format.is_rgb
         if guesses_matrix and untold and (first.width >= 1280 or first.height > 576):
             raise unsuited(name, "its colour matrix is not told, and it would guess BT.601")
-    with open_source(data, limits) as source:
         unit = float(tick(source.stream))
-        stamps, end = _packet_stamps(name, source, limits)
         believed = header_end(source)
         end = end if believed is None else believed
         return Facts(
-            header=header,
+            header=header_of(source, first),
             seconds=(stamps - stamps[0]) * unit,
             end_s=float(end - stamps[0]) * unit,
             slack_s=slack_s(source.stream),
             sar=pixel_aspect(source.stream),
-            orientation=orientation,
+            orientation=orientation_of(first),
+            width=first.width,
+            height=first.height,
+            matrix=matrix_of(first),
+            full_range=first.color_range == _FULL_RANGE or first.format.name.startswith("yuvj"),
+            interlaced=first.interlaced_frame,
         )
 
 
-def _first_picture(source: Source, limits: MediaLimits) -> VideoFrame:
-    reader = FrameReader(source, limits)
-    for _, frame in reader:
-        return frame
-    raise nothing_decoded(reader)
+def _picture_of(source: Source, packet: Packet[VideoStream] | None) -> VideoFrame | None:
+    """What one coded picture gives by itself, without those that a decoder waits for in vain."""
+    try:
+        frames = (packet.decode() or source.stream.decode(None)) if packet is not None else []
+    except FFmpegError:
+        # Read from the start in its turn, it is refused in the reader's words.
+        return None
+    return next((frame for frame in frames if not frame.is_corrupt), None)
+
+
+def _first_picture(data: bytes, limits: MediaLimits) -> VideoFrame:
+    with open_source(data, limits) as source:
+        reader = FrameReader(source, limits)
+        for _, frame in reader:
+            return frame
+        raise nothing_decoded(reader)
 
 
 def _packet_stamps(
     name: str, source: Source, limits: MediaLimits
-) -> tuple[npt.NDArray[np.int64], int]:
-    """Ticks of the pictures in display order, and where the last one ends."""
-    stamps, end, keyframe = [], 0, None
+) -> tuple[npt.NDArray[np.int64], int, Packet[VideoStream] | None]:
+    """Ticks of the pictures in display order, where the last one ends, and the first keyframe."""
+    stamps, end, keyframe, opening = [], 0, None, None
     try:
         for packet in source.packets():
             if not packet.size:
@@ -143,7 +202,7 @@ def _packet_stamps(
             if packet.pts is None or packet.is_discard:
                 raise unsuited(name, "it has pictures without a stamp, or that are not shown")
             if packet.is_keyframe:
-                keyframe = packet.pts
+                keyframe, opening = packet.pts, opening or packet
             elif keyframe is not None and packet.pts < keyframe:
                 raise unsuited(name, "its GOPs are open, and it miscounts pictures after a seek")
             stamps.append(packet.pts)
@@ -155,7 +214,7 @@ def _packet_stamps(
     ticks = np.array(sorted(stamps), np.int64)
     if len(np.unique(ticks)) != len(ticks):
         raise unsuited(name, "several of its pictures carry one stamp")
-    return ticks, end
+    return ticks, end, opening
 
 
 def decode_indexed(
@@ -176,13 +235,8 @@ def decode_indexed(
         MediaError: `media.over_limit`; `media.backend_unsuited` where the decoder counts other
             pictures, or gives another number of them, than the container holds.
     """
-    asked = target_count(sampling, facts.end_s)
-    if asked > limits.max_frames:
-        raise over_limit("frames asked for", asked, limits.max_frames, "max_frames")
-    _check_stamps(name, facts, decoder)
-    times = list(target_times(sampling, facts.end_s))
-    shown = on_display(facts.seconds, times, facts.slack_s)
-    numbers = sorted(set(shown))
+    chosen = choose(name, facts, decoder.count(), sampling, limits, decoder.stamps())
+    numbers = chosen.numbers
     pixels = np.empty((len(numbers), geometry.size, geometry.size, 3), np.uint8)
     scaler = Scaler(geometry)
     orientation = UPRIGHT if decoder.upright else facts.orientation
@@ -194,10 +248,41 @@ def decode_indexed(
         scaler.scale_into(pixels[given - 1], frame, sar, orientation)
     if given != len(numbers):
         raise unsuited(name, f"of {len(numbers)} pictures asked for it gave {given}")
+    return facts.header.fill(clip, facts.end_s), chosen.frames(clip.clip_id, pixels)
+
+
+def choose(
+    name: str,
+    facts: Facts,
+    count: int,
+    sampling: Sampling,
+    limits: MediaLimits,
+    stamps: npt.NDArray[np.float64] | None = None,
+) -> Chosen:
+    """Find the pictures that are on display at the sampled times.
+
+    Args:
+        name: The backend, for messages.
+        facts: Of the clip.
+        count: How many pictures the decoder counts.
+        sampling: Which times are asked for.
+        limits: Caps.
+        stamps: float64 [N] seconds, when the decoder shows each; None where it cannot say.
+
+    Raises:
+        MediaError: `media.over_limit`; `media.backend_unsuited` where the decoder counts other
+            pictures than the container holds.
+    """
+    asked = target_count(sampling, facts.end_s)
+    if asked > limits.max_frames:
+        raise over_limit("frames asked for", asked, limits.max_frames, "max_frames")
+    _check_stamps(name, facts, count, stamps)
+    times = list(target_times(sampling, facts.end_s))
+    shown = on_display(facts.seconds, times, facts.slack_s)
+    numbers = sorted(set(shown))
     pts = facts.seconds[numbers]
-    frames = Frames(
-        clip.clip_id,
-        pixels,
+    return Chosen(
+        numbers,
         pts,
         starts=stretches(sampling, pts),
         end_s=max(facts.end_s, float(pts[-1])),
@@ -205,14 +290,14 @@ def decode_indexed(
         asked=max(asked, len(numbers)),
         max_error_s=float(np.abs(np.array(times) - facts.seconds[shown]).max()),
     )
-    return facts.header.fill(clip, facts.end_s), frames
 
 
-def _check_stamps(name: str, facts: Facts, decoder: NumberedPictures) -> None:
-    count, held = decoder.count(), len(facts.seconds)
+def _check_stamps(
+    name: str, facts: Facts, count: int, theirs: npt.NDArray[np.float64] | None
+) -> None:
+    held = len(facts.seconds)
     if count != held:
         raise unsuited(name, f"it counts {count} pictures where the container holds {held}")
-    theirs = decoder.stamps()
     if theirs is None:
         return
     off = np.abs((theirs - theirs[0]) - facts.seconds).max()

@@ -1,0 +1,96 @@
+"""One contender in a process of its own, asked by lines of JSON: `python -m ...worker NAME STILL`.
+
+Each line on stdin is `[command, arguments]`; each answer is one line, `{"answer": ...}`,
+`{"refused": text}` or `{"error": text}`. What libraries print goes to stderr, which the parent
+sends to a log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.decode.contenders import CONTENDERS, Contender, Refused
+from benchmarks.decode.cpu_time import tree_cpu_s
+
+__all__ = ["main"]
+
+_WARM, _MOST = 5, 200
+
+
+class _Worker:
+    def __init__(self, contender: Contender, still: Path) -> None:
+        self._contender = contender
+        took = [self._once(still, [0.0], 1.0)[0] for _ in range(_WARM)]
+        self._start_up_s = min(took) if contender.starts_processes else 0.0
+
+    def measure(
+        self, path: str, times: list[float], every_s: float, least_s: float
+    ) -> dict[str, Any]:
+        """CPU seconds of sampling one clip once, from its path on; the mean of several runs.
+
+        Args:
+            path: The clip.
+            times: Seconds.
+            every_s: Distance of the times.
+            least_s: CPU seconds to spend at least, by sampling the clip again.
+        """
+        spent, runs, frames = 0.0, 0, 0
+        while not runs or (spent < least_s and runs < _MOST):
+            took, frames = self._once(Path(path), times, every_s)
+            spent += took
+            runs += 1
+        net = max(0.0, spent / runs - self._start_up_s)
+        return {"cpu_s": net, "start_up_s": self._start_up_s, "runs": runs, "frames": frames}
+
+    def pictures(self, path: str, times: list[float], every_s: float, to: str) -> None:
+        """Write what comes out to an npz file."""
+        given = self._contender.sample(Path(path), times, every_s)
+        if given.pts is None:
+            np.savez(to, pixels=given.pixels)
+        else:
+            np.savez(to, pixels=given.pixels, pts=given.pts)
+
+    def _once(self, path: Path, times: list[float], every_s: float) -> tuple[float, int]:
+        before = tree_cpu_s()
+        given = self._contender.sample(path, times, every_s)
+        return tree_cpu_s() - before, len(given.pixels)
+
+
+def main() -> None:
+    """Serve until the end of stdin."""
+    name, still = sys.argv[1:]
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    contender = CONTENDERS[name]()
+    try:
+        worker = _Worker(contender, Path(still))
+        commands: dict[str, Callable[..., Any]] = {
+            "measure": worker.measure,
+            "pictures": worker.pictures,
+        }
+        for line in sys.stdin:
+            command, arguments = json.loads(line)
+            reply: dict[str, Any]
+            try:
+                reply = {"answer": commands[command](**arguments)}
+            except Refused as error:
+                reply = {"refused": str(error)}
+            except Exception as error:  # Boundary: any library may fail in any way.
+                traceback.print_exc()
+                reply = {"error": f"{type(error).__name__}: {error}"}
+            replies.write(json.dumps(reply) + "\n")
+            replies.flush()
+    finally:
+        contender.close()
+
+
+if __name__ == "__main__":
+    main()
