@@ -12,7 +12,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the torch program needs torch")
 
+from torch._inductor.codegen.common import TritonScratchWorkspace  # noqa: E402
 from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu  # noqa: E402
+from torch._inductor.codegen.cuda.device_op_overrides import CUDADeviceOpOverrides  # noqa: E402
 
 import reelsight.models  # noqa: E402
 from engines.backend import BuildRequest, BuildWatch, Target  # noqa: E402
@@ -81,6 +83,37 @@ def test_torch_keeps_what_it_knows_its_declarations_by(monkeypatch: pytest.Monke
     # A bound method is made at each look: were the earlier ones gone, an id would come again.
     assert len(set(known_by)) == 9
     assert CppWrapperCpu.codegen_int_array_var is plain
+
+
+@pytest.mark.parametrize(
+    ("size", "given", "wanted"),
+    [
+        (384, "384", "static_cast<int64_t>(384) * grid_0 * grid_1 * grid_2"),
+        (384, "384 * grid_0", "384 * grid_0"),
+        (0, "", ""),
+    ],
+)
+def test_every_program_of_a_kernel_has_scratch_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, size: int, given: str, wanted: str
+) -> None:
+    def written(self: object, idx: int, workspace: Any, prefix: str) -> tuple[list[str], str]:
+        name = f"{prefix}_{idx}"
+        if not workspace.size:
+            return [f"CUdeviceptr {name} = 0;"], name
+        return [f"int64_t {name}_size[] = {{{given}}};", "other"], name
+
+    monkeypatch.setattr(CUDADeviceOpOverrides, "cpp_scratch", written)
+    with builder._whole_scratch():
+        lines, name = CUDADeviceOpOverrides().cpp_scratch(
+            4, TritonScratchWorkspace(size, lambda: "uint8"), "global"
+        )
+    assert name == "global_4"
+    assert lines == (
+        [f"int64_t global_4_size[] = {{{wanted}}};", "other"]
+        if size
+        else ["CUdeviceptr global_4 = 0;"]
+    )
+    assert CUDADeviceOpOverrides.cpp_scratch is written
 
 
 def test_a_file_that_gives_other_embeddings_is_refused(mini: Model, tmp_path: Path) -> None:
