@@ -12,9 +12,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the torch program needs torch")
 
-from torch._inductor.codegen.common import TritonScratchWorkspace  # noqa: E402
-from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu  # noqa: E402
-from torch._inductor.codegen.cuda.device_op_overrides import CUDADeviceOpOverrides  # noqa: E402
 
 import reelsight.models  # noqa: E402
 from engines.backend import BuildRequest, BuildWatch, Target  # noqa: E402
@@ -63,57 +60,6 @@ def test_a_program_with_a_runtime_of_its_own_is_refused(tmp_path: Path) -> None:
         with pytest.raises(EngineError, match=r"a\.wrapper\.so is not linked") as caught:
             builder.require_shared_runtime(package)
         assert caught.value.code == "engine.build_failed"
-
-
-def test_torch_keeps_what_it_knows_its_declarations_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Line:
-        def write(self, text: str) -> None: ...
-
-    known_by: list[int] = []
-
-    def plain(self: object, int_array: str, writeline: object) -> str:
-        known_by.append(id(writeline))
-        return int_array
-
-    monkeypatch.setattr(CppWrapperCpu, "codegen_int_array_var", plain)
-    line, wrapper = Line(), CppWrapperCpu.__new__(CppWrapperCpu)
-    with builder._declarations_in_order():
-        given = [wrapper.codegen_int_array_var(f"{{{i}L}}", line.write) for i in range(9)]
-    assert given == [f"{{{i}L}}" for i in range(9)]
-    # A bound method is made at each look: were the earlier ones gone, an id would come again.
-    assert len(set(known_by)) == 9
-    assert CppWrapperCpu.codegen_int_array_var is plain
-
-
-@pytest.mark.parametrize(
-    ("size", "given", "wanted"),
-    [
-        (384, "384", "static_cast<int64_t>(384) * grid_0 * grid_1 * grid_2"),
-        (384, "384 * grid_0", "384 * grid_0"),
-        (0, "", ""),
-    ],
-)
-def test_every_program_of_a_kernel_has_scratch_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, size: int, given: str, wanted: str
-) -> None:
-    def written(self: object, idx: int, workspace: Any, prefix: str) -> tuple[list[str], str]:
-        name = f"{prefix}_{idx}"
-        if not workspace.size:
-            return [f"CUdeviceptr {name} = 0;"], name
-        return [f"int64_t {name}_size[] = {{{given}}};", "other"], name
-
-    monkeypatch.setattr(CUDADeviceOpOverrides, "cpp_scratch", written)
-    with builder._whole_scratch():
-        lines, name = CUDADeviceOpOverrides().cpp_scratch(
-            4, TritonScratchWorkspace(size, lambda: "uint8"), "global"
-        )
-    assert name == "global_4"
-    assert lines == (
-        [f"int64_t global_4_size[] = {{{wanted}}};", "other"]
-        if size
-        else ["CUdeviceptr global_4 = 0;"]
-    )
-    assert CUDADeviceOpOverrides.cpp_scratch is written
 
 
 def test_a_file_that_gives_other_embeddings_is_refused(mini: Model, tmp_path: Path) -> None:
