@@ -62,7 +62,17 @@ from training.mini.dataset import SPLITS, Photos, make_frame, truth_row
 from training.mini.scoring import best_threshold
 from training.mini.tower import MEAN, STD
 
-__all__ = ["SETS", "Frames", "Recipe", "clock", "compose_sets", "distil", "say", "set_clock"]
+__all__ = [
+    "SETS",
+    "Frames",
+    "Recipe",
+    "clock",
+    "compose_sets",
+    "distil",
+    "say",
+    "set_clock",
+    "trained_already",
+]
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -254,6 +264,11 @@ def _block(task: tuple[str, int]) -> tuple[Pixels, Bools, Floats]:
         worse = degraded(FrameSet(pixels), kind.seed * 100_000 + index).frames
         pixels, truth = np.concatenate([pixels, worse]), np.concatenate([truth, truth])
     return pixels, truth, embed_frames(_adopted["teacher"], pixels)
+
+
+def trained_already(work: Path) -> bool:
+    """Whether a student is there; it needs no training set then."""
+    return (work / "student" / "model.json").exists() or (work / "student.pt").exists()
 
 
 def distil(work: Path, recipe: Recipe) -> tuple[Path, Path]:

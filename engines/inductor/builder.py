@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
 
 from engines.backend import BuildRequest, BuildWatch
 from engines.cuda.torch_device import out_of_memory
@@ -27,6 +26,7 @@ from engines.inductor.epilogue import join_epilogues
 from engines.inductor.fusion import FUSED, fused
 from engines.inductor.graph import read
 from engines.inductor.program import Program
+from engines.inductor.torch_mends import mended_torch
 from reelsight.errors import ConfigError, EngineError, ReelsightError, first_line
 
 __all__ = ["WEIGHTS", "Compiled", "bucket_file", "compile_buckets", "program_for"]
@@ -158,7 +158,7 @@ def _compile(program: Program, bucket: int, request: BuildRequest, path: Path, d
         "always_keep_tensor_constants": True,
         "max_autotune": bool(request.options.get("max_autotune", False)),
     }
-    with torch.no_grad(), warnings.catch_warnings(), _declarations_in_order():
+    with torch.no_grad(), warnings.catch_warnings(), mended_torch():
         # torch warns about its own serialisation; what matters is checked by the gate.
         warnings.simplefilter("ignore")
         exported = torch.export.export(program, (frames,), strict=False)
@@ -190,28 +190,6 @@ def require_shared_runtime(path: Path) -> None:
             hint="CXX names the compiler: take one that links libstdc++.so, such as "
             "CXX=/usr/bin/g++ with libstdc++'s development package.",
         )
-
-
-@contextmanager
-def _declarations_in_order() -> Iterator[None]:
-    """Keep what torch knows its declarations by alive while it writes a program.
-
-    torch 2.11 remembers an array by id() of a bound method, which is another's once the method is
-    gone: large programs then use arrays that they declare further down. 2.13 does not.
-    """
-    original = CppWrapperCpu.codegen_int_array_var
-    kept: list[Any] = []
-
-    def keeping(self: Any, int_array: str, writeline: Any, *args: Any, **kwargs: Any) -> str:
-        kept.append(writeline)
-        name: str = original(self, int_array, writeline, *args, **kwargs)
-        return name
-
-    CppWrapperCpu.codegen_int_array_var = keeping
-    try:
-        yield
-    finally:
-        CppWrapperCpu.codegen_int_array_var = original
 
 
 @contextmanager

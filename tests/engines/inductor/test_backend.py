@@ -12,7 +12,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the torch program needs torch")
 
-from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu  # noqa: E402
 
 import reelsight.models  # noqa: E402
 from engines.backend import BuildRequest, BuildWatch, Target  # noqa: E402
@@ -61,26 +60,6 @@ def test_a_program_with_a_runtime_of_its_own_is_refused(tmp_path: Path) -> None:
         with pytest.raises(EngineError, match=r"a\.wrapper\.so is not linked") as caught:
             builder.require_shared_runtime(package)
         assert caught.value.code == "engine.build_failed"
-
-
-def test_torch_keeps_what_it_knows_its_declarations_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Line:
-        def write(self, text: str) -> None: ...
-
-    known_by: list[int] = []
-
-    def plain(self: object, int_array: str, writeline: object) -> str:
-        known_by.append(id(writeline))
-        return int_array
-
-    monkeypatch.setattr(CppWrapperCpu, "codegen_int_array_var", plain)
-    line, wrapper = Line(), CppWrapperCpu.__new__(CppWrapperCpu)
-    with builder._declarations_in_order():
-        given = [wrapper.codegen_int_array_var(f"{{{i}L}}", line.write) for i in range(9)]
-    assert given == [f"{{{i}L}}" for i in range(9)]
-    # A bound method is made at each look: were the earlier ones gone, an id would come again.
-    assert len(set(known_by)) == 9
-    assert CppWrapperCpu.codegen_int_array_var is plain
 
 
 def test_a_file_that_gives_other_embeddings_is_refused(mini: Model, tmp_path: Path) -> None:

@@ -236,3 +236,24 @@ def test_our_kernels_compute_what_torch_does(
     ours, theirs = (rows_on_cuda(source, frames, kernels=kernels) for kernels in (True, False))
     assert np.isfinite(ours).all()
     assert cosine(ours, theirs) >= LEAST_OF_KERNELS[precision]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_tower_answers_the_same_time_and_again(tmp_path: Path, precision: str) -> None:
+    """Two norms that the compiler joins, and tensor maps of every program, raced for a while."""
+    path = tmp_path / "vit.onnx"
+    size, dim = class_tower(path, grid=14, width=256, heads=4)
+    model = model_of(path, size, dim)
+    source = derived(model, precision, tmp_path)
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    directory = tmp_path / "files"
+    directory.mkdir()
+    backend = InductorBackend()
+    wanted = BuildRequest(model, plan_named(precision), source, digest, (128,))
+    made = backend.build(wanted, directory, BuildWatch())
+    engine = backend.open(made.spec, directory, model, threads=2)
+    frames = frames_of(128, size)
+    expected = reference(model, frames)
+    for _ in range(100):
+        assert cosine(engine.run(frames), expected) >= {"bf16": 0.99, "fp16": 0.999}[precision]
+    engine.close()
