@@ -42,12 +42,15 @@ def _iso(data: memoryview) -> float | None:
 
 def _movie(moov: memoryview) -> float | None:
     scale = length = 0
+    extended = False
     for kind, body in _boxes(moov):
         if kind == b"mvhd":
             at, form = (20, ">IQ") if body[0] == 1 else (12, ">II")
             scale, length = struct.unpack_from(form, body, at)
-        elif kind == b"mvex":
-            # A fragmented file says it here, and 0 in its mvhd.
+        elif kind == b"mvex" and not extended:
+            # A fragmented file says it here, and 0 in its mvhd. There is one: a file of thousands,
+            # each with its thousands, would hold the event loop for seconds.
+            extended = True
             for inner, extends in _boxes(body):
                 if inner == b"mehd":
                     form = ">Q" if extends[0] == 1 else ">I"

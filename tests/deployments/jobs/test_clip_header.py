@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from deployments.jobs import duration
 from deployments.jobs.duration import header_seconds
 from reelsight.samples.clips import SampleClip
 
@@ -87,6 +89,22 @@ MEHD = box(b"mvex", box(b"mehd", bytes(4) + struct.pack(">I", 9000)))
 )
 def test_boxes_by_hand(data: bytes, seconds: float | None) -> None:
     assert header_seconds(data) == seconds
+
+
+def test_boxes_in_boxes_are_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = 0
+    boxes = duration._boxes
+
+    def counted(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+        nonlocal read
+        for each in boxes(data):
+            read += 1
+            yield each
+
+    monkeypatch.setattr(duration, "_boxes", counted)
+    inner = box(b"free", b"") * 4096
+    header_seconds(box(b"moov", box(b"mvhd", MVHD_32) + box(b"mvex", inner) * 50))
+    assert read < 3 * 4096
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
