@@ -13,7 +13,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -22,14 +21,14 @@ from urllib.parse import SplitResult, urlsplit
 import httpx
 
 from deployments.jobs.errors import WebhookRefused
+from deployments.security.address import is_public
 
-__all__ = ["Resolve", "WebhookUndelivered", "Webhooks", "is_global", "resolve", "signed"]
+__all__ = ["Resolve", "WebhookUndelivered", "Webhooks", "resolve", "signed"]
 
 Resolve = Callable[[str], Awaitable[str]]
 """A url to the one address, IPv4 or IPv6, that a connection to it goes to."""
 
 _PORTS = {"http": 80, "https": 443}
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _MAX_URL = 2048
 
 
@@ -56,22 +55,8 @@ def signed(secret: str, message: str, timestamp: int, body: bytes) -> dict[str, 
     }
 
 
-def is_global(address: str) -> bool:
-    """Whether an address is the internet's, and not this machine's, its network's or a cloud's."""
-    found = ipaddress.ip_address(address)
-    if isinstance(found, ipaddress.IPv6Address):
-        hidden = found.ipv4_mapped or found.sixtofour
-        if found in _NAT64:
-            hidden = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        if hidden is not None:
-            return is_global(str(hidden))
-        if found.teredo is not None:
-            return False
-    return found.is_global and not found.is_multicast
-
-
 async def resolve(url: str) -> str:
-    """The first address of a url's host, where all of them are global.
+    """The first address of a url's host, where all of them are public.
 
     Raises:
         WebhookRefused: One is not.
@@ -82,7 +67,7 @@ async def resolve(url: str) -> str:
         parts.hostname, None, type=socket.SOCK_STREAM
     )
     addresses = [str(entry[4][0]) for entry in found]
-    if not all(map(is_global, addresses)):
+    if not all(map(is_public, addresses)):
         raise WebhookRefused("the webhook's host cannot be reached from here")
     return addresses[0]
 
@@ -93,7 +78,7 @@ class Webhooks:
     Args:
         hosts: Where to, as `name` or `name:port`.
         secret: Signs them; None only where `hosts` is empty.
-        resolve: Gives the address; refused where it is not global.
+        resolve: Gives the address; refused where it is not public.
         permitted: Which addresses may be reached.
         timeout_s: Seconds for one post.
     """
@@ -104,7 +89,7 @@ class Webhooks:
         secret: str | None,
         *,
         resolve: Resolve = resolve,
-        permitted: Callable[[str], bool] = is_global,
+        permitted: Callable[[str], bool] = is_public,
         timeout_s: float = 15.0,
     ) -> None:
         self._hosts = frozenset(host.lower() for host in hosts)
@@ -143,7 +128,7 @@ class Webhooks:
                     raise WebhookRefused("the webhook's host cannot be reached from here")
                 headers = signed(self._secret, message, timestamp, body)
                 status = await self._send(parts, address, headers, body)
-        except (TimeoutError, OSError, httpx.HTTPError) as error:
+        except (OSError, UnicodeError, httpx.HTTPError, httpx.InvalidURL) as error:
             raise WebhookUndelivered(type(error).__name__) from error
         if not 200 <= status < 300:
             raise WebhookUndelivered(f"status {status}")

@@ -17,7 +17,7 @@ import standardwebhooks
 from pydantic import ValidationError
 
 from deployments.jobs.errors import WebhookRefused
-from deployments.jobs.webhook import Webhooks, WebhookUndelivered, is_global, resolve, signed
+from deployments.jobs.webhook import Webhooks, WebhookUndelivered, resolve, signed
 from reelsight.samples.clips import SampleClip
 from reelsight.settings import JobSettings
 from tests.deployments.jobs.conftest import Door
@@ -222,6 +222,10 @@ INNER = [
     "192.0.2.1",
     "198.18.0.1",
     "::1",
+    "168.63.129.16",
+    "192.88.99.1",
+    "64:ff9b::101:101",
+    "2606:4700::5efe:7f00:1",
     "::",
     "fe80::1",
     "fc00::1",
@@ -240,8 +244,6 @@ INNER = [
 
 @pytest.mark.parametrize("address", INNER)
 def test_addresses_that_are_not_the_internets_are_never_reached(address: str) -> None:
-    assert not is_global(address)
-
     async def inner(url: str) -> str:
         del url
         return address
@@ -249,11 +251,6 @@ def test_addresses_that_are_not_the_internets_are_never_reached(address: str) ->
     hooks = Webhooks(("hooks.test",), SECRET, resolve=inner)
     with pytest.raises(WebhookRefused, match="cannot be reached"):
         asyncio.run(hooks.post("https://hooks.test/", "id", 1, b"{}"))
-
-
-@pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700::1111", "64:ff9b::101:101"])
-def test_addresses_of_the_internet(address: str) -> None:
-    assert is_global(address)
 
 
 def test_a_host_with_one_inner_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
