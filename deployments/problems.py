@@ -29,6 +29,7 @@ __all__ = [
     "answer_with_problems",
     "described",
     "problem",
+    "told_again",
 ]
 
 MEDIA_TYPE = "application/problem+json"
@@ -119,6 +120,14 @@ def problem(error: ReelsightError) -> JSONResponse:
     if error.http_status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return ProblemAnswer(_told(error, request_id()), headers)
+
+
+def told_again(problem: dict[str, Any]) -> JSONResponse:
+    """The answer to a request by a problem that was kept, as `described` gave it."""
+    headers = {CODE_HEADER: problem["code"]}
+    if problem["status"] in (429, 503):
+        headers["Retry-After"] = "1"
+    return ProblemAnswer(Problem.model_validate(problem), headers)
 
 
 def described(error: ReelsightError, name: str) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import os
 import time
 from types import TracebackType
 
+from pydantic import ValidationError
+
 from deployments.jobs.answer import JobAnswer
 from deployments.jobs.bell import Bell
 from deployments.jobs.duration import header_seconds
@@ -172,7 +174,13 @@ class JobDesk:
             await Bell.heard(ring, _POST_IDLE_S)
 
     async def _deliver(self, outbox: Outbox, job: Job) -> None:
-        body = json.dumps(JobAnswer.of(job).message()).encode()
+        try:
+            body = json.dumps(JobAnswer.of(job).message()).encode()
+        except ValidationError as error:
+            # A result in the words of another version: it must not end who posts the others.
+            _LOG.error("the result of a job cannot be posted: %s", error)
+            await asyncio.to_thread(outbox.refused, job, for_good=True)
+            return
         try:
             await self._webhooks.post(job.asked.webhook or "", job.id, int(time.time()), body)
         except WebhookRefused as error:

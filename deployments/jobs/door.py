@@ -10,7 +10,7 @@ from deployments.jobs.answer import JobAnswer
 from deployments.jobs.desk import JobDesk
 from deployments.jobs.job import Job, NewJob
 from deployments.jobs.prefer import Preference
-from deployments.problems import MEDIA_TYPE
+from deployments.problems import told_again
 from reelsight.media.magic import demuxer_for, is_still
 from reelsight.media.sampler import Sampling
 
@@ -59,5 +59,5 @@ async def answer_within(desk: JobDesk, job: Job, wait_s: float) -> JSONResponse 
     if ended.result is not None:
         return JSONResponse(ended.result)
     if ended.problem is not None:
-        return JSONResponse(ended.problem, ended.problem["status"], media_type=MEDIA_TYPE)
+        return told_again(ended.problem)
     return None

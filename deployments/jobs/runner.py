@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +41,18 @@ class _Progress:
     def heard(self, decoded: int, embedded: int) -> None:
         self.decoded, self.embedded = decoded, embedded
         self.bell.ring()
+
+
+@contextmanager
+def _best_effort() -> Iterator[None]:
+    """On the way out a broken disk must not take the place of the cancellation: nobody would end.
+
+    What is not given back is taken over when its lease has run out.
+    """
+    try:
+        yield
+    except JobStoreBroken as error:
+        _LOG.error("jobs: not given back: %s", error)
 
 
 class JobRunner:
@@ -100,9 +114,10 @@ class JobRunner:
             return await asyncio.shield(asked)
         except asyncio.CancelledError:
             # The thread goes on: what it takes is given back.
-            claim = await asked
-            if claim is not None:
-                await asyncio.to_thread(self._leases.give_back, claim, counted=False)
+            with _best_effort():
+                claim = await asked
+                if claim is not None:
+                    await asyncio.to_thread(self._leases.give_back, claim, counted=False)
             raise
 
     async def _attempt(self, claim: Claim) -> None:
@@ -115,7 +130,8 @@ class JobRunner:
             if tagging.done():
                 await self._settle(claim, tagging, progress)
         except asyncio.CancelledError:
-            await asyncio.to_thread(self._leases.give_back, claim, counted=False)
+            with _best_effort():
+                await asyncio.to_thread(self._leases.give_back, claim, counted=False)
             raise
         finally:
             del self._running[claim.job.id]

@@ -43,6 +43,7 @@ from deployments.problems import described
 __all__ = ["JobStore"]
 
 _RECEIVING_S = 600.0
+_SOON_S, _LONGEST_RETRY_S = 10.0, 3600.0
 
 
 class JobStore:
@@ -194,14 +195,19 @@ class JobStore:
     def _reserve(self, asked: NewJob, size: int) -> str:
         now, job = self.clock(), new_id()
         with self.database.change() as write:
-            count, held = write(
-                "SELECT COUNT(*), COALESCE(SUM(held), 0) FROM jobs WHERE state != 'expired'"
+            count, held, expires = write(
+                "SELECT COUNT(*), COALESCE(SUM(held), 0), MIN(expires_at) FROM jobs"
+                " WHERE state != 'expired'"
             ).fetchone()
             if count >= self._max_jobs or held + size > self._max_bytes:
-                raise JobStoreFull(
+                full = JobStoreFull(
                     f"{count} jobs of {held} bytes are kept, {self._max_jobs} of "
                     f"{self._max_bytes} is the limit; this one has {size}"
                 )
+                # The next to expire makes room; who has not ended says nothing of when it will.
+                left = _SOON_S if expires is None else expires - now
+                full.retry_after_s = min(_LONGEST_RETRY_S, max(_SOON_S, left))
+                raise full
             write(
                 "INSERT INTO jobs (id, state, clip_id, request_id, sampling, webhook, size, held,"
                 " created_at, lease_until) VALUES (?, 'receiving', ?, ?, ?, ?, ?, ?, ?, ?)",
