@@ -10,11 +10,13 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from ray import serve
-from ray.serve.exceptions import BackPressureError
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from deployments.assembly import Assembly, watch_host
@@ -27,7 +29,7 @@ from deployments.logs import log_as_json
 from deployments.meters import Gather, Meters, Numbers
 from deployments.service import TagJob
 from reelsight.engine import EngineRecipe, EngineWorker, TextTower
-from reelsight.errors import EngineError, Overloaded, ReelsightError
+from reelsight.errors import EngineError, Overloaded, ReelsightError, first_line
 from reelsight.nouns.engine_spec import EngineSpec
 from reelsight.nouns.report import Report
 from reelsight.plan import TaggingPlan
@@ -50,6 +52,10 @@ Embeddings = npt.NDArray[np.float32]
 _BATCH_WAIT_S = 0.001
 _BATCHES_AT_ONCE = 64
 _TELL_S = 2.0
+# Beside the deadline, so that a replica that keeps it answers first.
+_GRACE_S = 0.25
+_FULL = "decode.overloaded"
+_FULL_S = 0.1
 _log = logging.getLogger(__name__)
 
 
@@ -141,15 +147,12 @@ class HandleDoor:
 
     async def embed(self, pixels: Pixels, *, deadline: float | None) -> Embeddings:
         left_s = None if deadline is None else deadline - time.monotonic()
-        answer = await self._handle.embed.remote(FrameJob(pixels, left_s))
-        if isinstance(answer, ReelsightError):
-            raise answer
-        rows: Embeddings = answer
+        rows: Embeddings = await _answer(self._handle.embed, left_s, FrameJob(pixels, left_s))
         return rows
 
     async def stalled_s(self) -> float:
         # Serve watches each replica's own health; from here one of them is asked.
-        return float(await self._handle.stalled_s.remote())
+        return float(await _answer(self._handle.stalled_s, _TELL_S))
 
 
 class MediaReplica:
@@ -229,6 +232,7 @@ class HandleTagger:
 
     def __init__(self, handle: DeploymentHandle, plan: TaggingPlan, preview_frames: int) -> None:
         self._handle, self._plan, self._preview_frames = handle, plan, preview_frames
+        self._full_until = 0.0
 
     @property
     def plan(self) -> TaggingPlan:
@@ -236,8 +240,9 @@ class HandleTagger:
 
     @property
     def full(self) -> bool:
-        # The replicas' queues are theirs; Serve says that they are full when it is asked.
-        return False
+        # The replicas' lanes are theirs. One that has just refused holds more than it decodes in
+        # this time: what would be refused there need not be read here first.
+        return time.monotonic() < self._full_until
 
     def use(self, plan: TaggingPlan) -> None:
         """Say that clips are tagged by this plan from now on; the replicas follow by themselves."""
@@ -259,14 +264,13 @@ class HandleTagger:
 
     async def tag(self, job: TagJob) -> Report:
         # Who hears of progress is in this process, and stays here.
-        sent = replace(job, heard=None)
+        sent, left_s = replace(job, heard=None), job.deadline - time.monotonic()
         try:
-            answer = await self._handle.tag.remote(sent, job.deadline - time.monotonic())
-        except BackPressureError as error:
-            raise _crowded() from error
-        if isinstance(answer, ReelsightError):
-            raise answer
-        report: Report = answer
+            report: Report = await _answer(self._handle.tag, left_s, sent, left_s)
+        except Overloaded as error:
+            if error.code == _FULL and not job.background:
+                self._full_until = time.monotonic() + _FULL_S
+            raise
         return report
 
 
@@ -281,18 +285,56 @@ class HandleEmbedder:
         self._handle = handle
 
     async def embed(self, job: EmbedJob) -> EmbedAnswer:
-        try:
-            answer = await self._handle.embed.remote(job, job.deadline - time.monotonic())
-        except BackPressureError as error:
-            raise _crowded() from error
-        if isinstance(answer, ReelsightError):
-            raise answer
-        embedded: EmbedAnswer = answer
+        left_s = job.deadline - time.monotonic()
+        embedded: EmbedAnswer = await _answer(self._handle.embed, left_s, job, left_s)
         return embedded
 
 
-def _crowded() -> Overloaded:
-    return Overloaded("too many clips wait for a media replica", code="decode.overloaded")
+class ReplicaLost(Overloaded):
+    """A replica died, or could not be reached, while it had the request; another answers the next.
+
+    It is the service's own trouble and says nothing of the request.
+    """
+
+    code = "serve.replica_lost"
+    hint = "Try again: the replica is replaced."
+
+
+async def _answer(method: Any, left_s: float | None, *arguments: Any) -> Any:
+    """What a replica answers to a call; an error that it answers is raised.
+
+    Args:
+        method: Of a handle.
+        left_s: Seconds for which the answer is worth it; None for ever. A replica keeps deadlines
+            by itself: this one is for replicas that are not there, or hang.
+        arguments: Of the call.
+
+    Raises:
+        Overloaded: `decode.overloaded`, `request.deadline` or `serve.replica_lost`.
+        ReelsightError: What the replica answered.
+    """
+    response = method.remote(*arguments)
+    try:
+        async with asyncio.timeout(None if left_s is None else max(0.0, left_s) + _GRACE_S):
+            answer = await response
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or not task.cancelling():  # The replica ended it, not who waits here.
+            raise ReplicaLost("the replica that had this request has let go of it") from error
+        # Serve does not tell the replica that nobody waits any more.
+        response.cancel()
+        raise
+    except BackPressureError as error:
+        raise Overloaded("too many clips wait for a media replica", code=_FULL) from error
+    except (RayActorError, DeploymentUnavailableError) as error:
+        _log.warning("a replica was lost: %s", first_line(error))
+        raise ReplicaLost("the replica that had this request is gone") from error
+    except TimeoutError:
+        response.cancel()
+        raise Overloaded("no replica answered in time", code="request.deadline") from None
+    if isinstance(answer, ReelsightError):
+        raise answer
+    return answer
 
 
 def own_meters() -> Meters:
