@@ -20,6 +20,7 @@ from deployments.engine_door import EngineDoor
 from deployments.exchange import Observed
 from deployments.jobs.answer import JobRequest
 from deployments.jobs.desk import JobDesk
+from deployments.jobs.stream import JobStreams
 from deployments.jobs.webhook import Webhooks
 from deployments.label_schemas import BankBody, PublishRequest, RollbackRequest
 from deployments.meters import Gather, Meters
@@ -117,9 +118,10 @@ def make_api(
         redoc_url=None,
         lifespan=_with_jobs(desk, lifespan),
     )
-    api.state.room, api.state.drain = room, drain
+    api.state.room, api.state.drain, api.state.vitals = room, drain, vitals
     api.include_router(tag_routes(tagger, serve.timeout_s, desk, web, serve.reserve_frames))
-    api.include_router(job_routes(desk, web))
+    streams = JobStreams(desk, closing=lambda: drain.begun)
+    api.include_router(job_routes(desk, web, streams))
     api.include_router(model_routes(tagger))
     api.include_router(label_routes(banks.desk, serve.banks.max_bytes))
     api.include_router(health_routes(vitals))

@@ -23,6 +23,7 @@ from deployments.banks.live import LiveBanks
 from deployments.critical import EnginePair, Recheck, critical_recipe
 from deployments.drain import Drain, process_drain
 from deployments.engine_door import EngineDoor
+from deployments.jobs.stream import STREAMS
 from deployments.logs import log_as_json
 from deployments.meters import Gather, Meters, Numbers, gather_own, plan_facts
 from deployments.replicas import (
@@ -59,7 +60,8 @@ def build_app(settings: Settings) -> Application:
     plan = plan_for(recipe, settings)
     second = critical_recipe(settings, recipe)
     if settings.serve.topology == "single":
-        return _ingress(lambda: _served_single(recipe, plan, settings, second), settings).bind()
+        single = _ingress(lambda: _served_single(recipe, plan, settings, second), settings, whole=True)
+        return single.bind()
     # What a replica cannot hold it refuses itself, at once; Serve's queues would keep it waiting.
     waiting = settings.serve.max_waiting_clips
     engines = {"max_ongoing_requests": _FRAME_JOBS_AT_ONCE}
@@ -182,7 +184,15 @@ def _running(parts: ExitStack, banks: LiveBanks) -> Callable[[FastAPI], Any]:
     return lifespan
 
 
-def _ingress(builder: Callable[[], FastAPI], settings: Settings) -> Any:
+def _ingress(builder: Callable[[], FastAPI], settings: Settings, *, whole: bool = False) -> Any:
+    """The deployment that answers HTTP.
+
+    Args:
+        builder: Makes its application, where it runs.
+        settings: Bounds.
+        whole: Whether the engine is in it, so that its life is the replica's.
+    """
+
     def checked() -> FastAPI:
         # Where this replica's proxy listens is Serve's to say, not the settings'.
         require_keys_beyond_loopback(settings, _get_global_client().http_config.host)
@@ -190,6 +200,8 @@ def _ingress(builder: Callable[[], FastAPI], settings: Settings) -> Any:
 
     class Ingress:
         """HTTP."""
+
+        app: FastAPI
 
         def __init__(self, *_: object) -> None:
             """Handles are bound so that Serve starts what is behind them."""
@@ -201,15 +213,21 @@ def _ingress(builder: Callable[[], FastAPI], settings: Settings) -> Any:
 
         async def numbers(self) -> Numbers:
             """What this replica has counted."""
-            meters: Meters = self.app.state.meters  # type: ignore[attr-defined]
+            meters: Meters = self.app.state.meters
             return await meters.numbers()
+
+        async def check_health(self) -> None:
+            """Life is progress: Serve replaces a replica whose own engine makes none."""
+            if whole:
+                await self.app.state.vitals.alive()
 
     at_once = settings.serve.max_requests
     return serve.deployment(
         serve.ingress(checked)(Ingress),
         name=INGRESS,
-        # Serve's own queue would hold what Admission refuses at once.
-        max_ongoing_requests=at_once + _BESIDE,
+        # Serve's own queue would hold what Admission refuses at once. Who listens to jobs takes a
+        # place here for minutes, and must not take that of a request.
+        max_ongoing_requests=at_once + STREAMS + _BESIDE,
         max_queued_requests=at_once,
     )
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from reelsight.engine.host import EngineHost
 
-__all__ = ["EngineDoor", "HostDoor"]
+__all__ = ["Embeddings", "EngineDoor", "HostDoor", "Pixels"]
 
 Pixels = npt.NDArray[np.uint8]
 Embeddings = npt.NDArray[np.float32]

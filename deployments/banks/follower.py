@@ -111,7 +111,7 @@ class BankFollower:
                 self._refused = state.release
                 self._say("refusing", error)
             except ReelsightError as error:
-                self._say("unsure" if self.following.state == "unsure" else "behind", error)
+                self._fall_behind(error)
             finally:
                 self._looked.set()
         return self.following
@@ -122,13 +122,14 @@ class BankFollower:
                 await self.look()
             except Exception as error:  # Boundary: a replica that follows no more must not be.
                 _log.exception("a look at the banks met a bug")
-                self._say("behind", BankError(repr(error), code="internal.unexpected"))
+                self._fall_behind(BankError(repr(error), code="internal.unexpected"))
             await asyncio.sleep(self._poll_s)
 
     async def _move_to(self, state: BankState) -> None:
         ref, swaps = state.current, self.following.swaps
-        if self.following.release and not state.version:
-            # An empty pointer is no order to serve what was served long ago.
+        if self.following.release and not state.release:
+            # An empty pointer is no order to serve what was served long ago, nor is one that has
+            # been empty and has got a draft since.
             raise BankError("the pointer has lost its state", code="bank.pointer_lost")
         if ref != self._served:
             plan = self._base
@@ -143,6 +144,10 @@ class BankFollower:
         self._refused = None
         served = ref or self._own
         self.following = Following("following", state.release, served.name, served.hash, swaps)
+
+    def _fall_behind(self, error: ReelsightError) -> None:
+        """Go on with what is served; a replica that never knew what to serve is none the wiser."""
+        self._say("unsure" if self.following.state == "unsure" else "behind", error)
 
     def _say(self, state: Literal["unsure", "behind", "refusing"], error: ReelsightError) -> None:
         told = replace(self.following, state=state, problem=error.message, code=error.code)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from deployments.jobs.answer import JobAnswer
@@ -19,11 +19,11 @@ from deployments.jobs.job import ENDED
 from deployments.problems import described
 from reelsight.errors import Overloaded
 
-__all__ = ["JobStreams"]
+__all__ = ["STREAMS", "JobStreams"]
 
 _POLL_S = 0.5
 _LONGEST_S = 300.0
-_AT_ONCE = 256
+STREAMS = 256
 
 
 class JobStreams:
@@ -31,11 +31,19 @@ class JobStreams:
 
     Args:
         desk: Whose jobs.
+        closing: Whether the door closes: streams end then, because their clients come back to
+            another replica and miss nothing, while a closing door would wait for them.
         heartbeat_s: Seconds of silence after which a comment says that the line is whole.
     """
 
-    def __init__(self, desk: JobDesk, heartbeat_s: float = 15.0) -> None:
-        self._desk, self._heartbeat_s = desk, heartbeat_s
+    def __init__(
+        self,
+        desk: JobDesk,
+        closing: Callable[[], bool] = lambda: False,
+        *,
+        heartbeat_s: float = 15.0,
+    ) -> None:
+        self._desk, self._heartbeat_s, self._closing = desk, heartbeat_s, closing
         self._open = 0
 
     def check(self) -> None:
@@ -44,7 +52,7 @@ class JobStreams:
         Raises:
             Overloaded: There is not.
         """
-        if self._open >= _AT_ONCE:
+        if self._open >= STREAMS:
             raise Overloaded(
                 f"{self._open} clients listen to jobs",
                 code="job.too_many_streams",
@@ -87,6 +95,8 @@ class JobStreams:
                 yield _event(event.name, data, event.seq)
                 if event.name in ENDED:
                     return
+            if self._closing():
+                return
             if time.monotonic() - spoke >= self._heartbeat_s:
                 spoke = time.monotonic()
                 yield b": still here\n\n"

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel
 
 import reelsight
-from deployments.engine_door import EngineDoor
+from deployments.engine_door import EngineDoor, Embeddings, Pixels
 from deployments.exchange import note
 from deployments.problems import PROBLEM
 from deployments.routes.health import Health, Vitals
@@ -23,7 +23,7 @@ from deployments.security.quota import charged
 from deployments.service import Tagger
 from deployments.small_body import read_small
 from deployments.tensors import INPUT, OUTPUT, read_infer, write_infer
-from reelsight.errors import RequestError
+from reelsight.errors import Overloaded, RequestError
 from reelsight.nouns.engine_spec import EngineSpec
 from reelsight.settings import ServeSettings
 
@@ -150,7 +150,7 @@ def inference_routes(
         )
         left = min(serve.timeout_s, asked.timeout_s or serve.timeout_s)
         with charged(request.scope, len(asked.pixels)):
-            rows = await while_connected(request, engine.embed(asked.pixels, deadline=came + left))
+            rows = await while_connected(request, _embedded(engine, asked.pixels, came + left))
         note(frames=len(rows))
         content, head = await _aside(rows.nbytes, write_infer, asked, rows, spec)
         if head is None:
@@ -168,6 +168,15 @@ def inference_routes(
         )
 
     return router
+
+
+async def _embedded(engine: EngineDoor, pixels: Pixels, deadline: float) -> Embeddings:
+    """Rows by the deadline: an engine looks at it in its queue alone, and a wedged one never."""
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            return await engine.embed(pixels, deadline=deadline)
+    except TimeoutError:
+        raise Overloaded("the deadline passed", code="request.deadline") from None
 
 
 async def _aside(size: int, work: Any, *arguments: Any) -> Any:

@@ -450,10 +450,37 @@ def test_a_pointer_that_is_damaged_or_lost_changes_nothing(followed: Followed) -
         path.unlink()
         told = await followed.follower.look()
         assert (told.state, told.code) == ("behind", "bank.pointer_lost")
+        # A draft that is put meanwhile makes a new state, in which nothing was ever released.
+        draft = BankRef.of(named("draft", "x"))
+        change(followed.pointer, lambda now: now.with_draft(draft, 8))
+        told = await followed.follower.look()
+        assert (told.state, told.code) == ("behind", "bank.pointer_lost")
         path.write_bytes(whole)
         told = await followed.follower.look()
         assert (told.state, told.problem, told.bank_hash) == ("following", None, ref.hash)
         assert followed.used == [ref.hash]
+
+    asyncio.run(ask())
+
+
+def test_a_bug_in_the_first_look_leaves_it_unsure(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug() -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(followed.follower, "_poll_s", 60.0)
+    monkeypatch.setattr(followed.pointer, "read", bug)
+
+    async def ask() -> None:
+        followed.follower.start()
+        await asyncio.wait_for(followed.follower.looked(), 10)
+        async with asyncio.timeout(10):
+            while followed.follower.following.problem is None:
+                await asyncio.sleep(0)
+        await followed.follower.stop()
+        told = followed.follower.following
+        assert (told.state, told.code) == ("unsure", "internal.unexpected")
 
     asyncio.run(ask())
 

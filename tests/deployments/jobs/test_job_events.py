@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from deployments.drain import Drain
 from reelsight.samples.clips import SampleClip
 from tests.deployments.jobs.conftest import Door, events_of
 
@@ -56,7 +57,7 @@ def test_a_client_that_comes_back_misses_nothing(opened: Opened, samples: list[S
 def test_a_line_that_is_cut_frees_its_place_and_can_be_taken_up(
     opened: Opened, samples: list[SampleClip], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployments.jobs.stream._AT_ONCE", 1)
+    monkeypatch.setattr("deployments.jobs.stream.STREAMS", 1)
     clip = samples[0].path.read_bytes()
 
     async def test(door: Door) -> None:
@@ -109,7 +110,7 @@ def test_silence_is_broken_by_comments(
 ) -> None:
     from deployments.jobs import stream
 
-    monkeypatch.setattr(stream.JobStreams.__init__, "__defaults__", (0.02,))
+    monkeypatch.setattr(stream.JobStreams.__init__, "__kwdefaults__", {"heartbeat_s": 0.02})
     clip = samples[0].path.read_bytes()
 
     async def test(door: Door) -> None:
@@ -139,5 +140,26 @@ def test_the_stream_of_a_job_that_is_cancelled_and_forgotten_ends(
         events = events_of((await listening).text)
         assert events[-1][1] == "failed"
         assert events[-1][2]["problem"]["code"] == "job.cancelled"
+
+    opened(test, jobs_open=False)
+
+
+def test_a_stream_ends_when_the_door_closes(opened: Opened, samples: list[SampleClip]) -> None:
+    clip = samples[0].path.read_bytes()
+
+    async def test(door: Door) -> None:
+        told = await door.client.post("/v1/jobs", content=clip, headers=RAW)
+        where = f"{told.headers['location']}/events"
+        listening = asyncio.create_task(door.client.get(where))
+        await asyncio.wait_for(door.gate.entered.wait(), 10)
+        drain: Drain = door.api.state.drain
+        async with asyncio.timeout(10):
+            while drain.under_way != 1:
+                await asyncio.sleep(0.005)
+        drain.begin()
+        # It would come back to another replica, with the last id that it saw.
+        assert await drain.idle(5)
+        events = events_of((await listening).text)
+        assert {name for _, name, _ in events} <= {"queued", "running", "progress"}
 
     opened(test, jobs_open=False)
