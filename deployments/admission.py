@@ -15,9 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from deployments.problems import problem
 from reelsight.errors import Overloaded
 
-__all__ = ["Admission", "Room"]
+__all__ = ["Admission", "Room", "hold_beside"]
 
 _WITH_BODY = ("POST", "PUT", "PATCH")
+_HELD = "reelsight.held"
 _LONGEST_WAIT_S = 30.0
 _MEMORY = 0.1  # Share of the newest request in the mean of their seconds.
 
@@ -27,8 +28,8 @@ class Room:
 
     Args:
         max_requests: At a time.
-        max_bytes: Of their bodies, together.
-        full: Whether what is behind would refuse anything that comes now.
+        max_bytes: Of their bodies, and of what is fetched for them, together.
+        full: Whether a clip that comes now would be refused by what decodes it.
     """
 
     def __init__(
@@ -41,16 +42,21 @@ class Room:
 
     @property
     def full(self) -> bool:
-        """Whether a request that comes now is refused, whatever its body."""
+        """Whether a clip to decode that comes now is refused, whatever its body."""
         return self.requests >= self._max_requests or self._full()
 
-    def enter(self, length: int) -> None:
+    def enter(self, length: int, *, decodes: bool = True) -> None:
         """Let a request in, with as many bytes of body as it says.
+
+        Args:
+            length: Bytes.
+            decodes: Whether it takes a decoder now. A job waits for its turn, and whoever rolls
+                back a bank needs none: these are let in while clips are refused.
 
         Raises:
             Overloaded: There is no room; it says when there may be.
         """
-        if self.full:
+        if self.requests >= self._max_requests or (decodes and self._full()):
             raise self._overloaded(f"{self.requests} requests are under way")
         self.hold(length)
         self.requests += 1
@@ -96,15 +102,39 @@ class Admission:
         length = int(said) if said and said.isdigit() else 0
         started = time.monotonic()
         try:
-            self._room.enter(length)
+            self._room.enter(length, decodes=_decodes(scope))
         except Overloaded as error:
             await problem(error)(scope, receive, send)
             return
         body = _Held(receive, self._room, length)
+        scope[_HELD] = body
         try:
             await self._app(scope, body.receive, send)
         finally:
             self._room.leave(body.held, time.monotonic() - started)
+
+
+def hold_beside(scope: Scope, count: int) -> None:
+    """Hold bytes that a request has brought in by another way than its body, until it ends.
+
+    Args:
+        scope: Of the request; where nobody counts, nothing happens.
+        count: Of bytes.
+
+    Raises:
+        Overloaded: They do not fit beside the others.
+    """
+    body: _Held | None = scope.get(_HELD)
+    if body is not None:
+        body.beside(count)
+
+
+def _decodes(scope: Scope) -> bool:
+    """Whether a request is a clip that wants a decoder now, as far as its head says."""
+    if not scope["path"].endswith("/v1/tags"):
+        return False
+    said = b",".join(value for name, value in scope["headers"] if name.lower() == b"prefer")
+    return b"respond-async" not in said.lower()
 
 
 class _Held:
@@ -114,6 +144,11 @@ class _Held:
         self._receive, self._room = receive, room
         self._come = 0
         self.held = held
+
+    def beside(self, count: int) -> None:
+        self._room.hold(count)
+        self.held += count
+        self._come += count
 
     async def receive(self) -> Message:
         message = await self._receive()

@@ -49,7 +49,7 @@ class BodyCap:
                 hint="Send it as it is, without Content-Encoding.",
             )
         length = headers.get(b"content-length")
-        if length is not None and (not length.isdigit() or int(length) > self._max_bytes):
+        if length is not None and not _fits(length, self._max_bytes):
             raise _too_large(self._max_bytes)
 
 
@@ -79,6 +79,11 @@ class _Bounded:
         if self._left < 0:
             raise _too_large(self._max_bytes)
         return message
+
+
+def _fits(length: bytes, max_bytes: int) -> bool:
+    # int() itself raises where there are thousands of digits.
+    return length.isdigit() and len(length) < 20 and int(length) <= max_bytes
 
 
 def _too_large(max_bytes: int) -> RequestError:

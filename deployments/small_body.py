@@ -9,13 +9,13 @@ from reelsight.errors import RequestError
 __all__ = ["read_small"]
 
 
-async def read_small(request: Request, max_bytes: int, setting: str) -> bytes:
+async def read_small(request: Request, max_bytes: int, setting: str = "") -> bytes:
     """The whole body.
 
     Args:
         request: Whose.
         max_bytes: Largest body.
-        setting: The setting that says so, for the hint.
+        setting: The setting that says so, for the hint; empty where there is none.
 
     Raises:
         RequestError: `request.too_large`, as soon as that is known.
@@ -36,5 +36,5 @@ def _too_large(max_bytes: int, setting: str) -> RequestError:
         f"the body is larger than {max_bytes} bytes",
         status=413,
         code="request.too_large",
-        hint=f"Send less at a time, or raise {setting}.",
+        hint="Send less at a time" + (f", or raise {setting}." if setting else "."),
     )

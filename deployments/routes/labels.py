@@ -19,6 +19,7 @@ from deployments.label_schemas import (
     RollbackRequest,
 )
 from deployments.problems import PROBLEM
+from deployments.small_body import read_small
 from reelsight.errors import RequestError
 from reelsight.labels import BankDefinition
 
@@ -87,14 +88,7 @@ async def _read(request: Request, model: type[_Model], max_bytes: int) -> _Model
     Raises:
         RequestError: It is too large, or does not fit.
     """
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > max_bytes:
-            raise RequestError(
-                f"a body of more than {max_bytes} bytes", status=413, code="request.too_large"
-            )
-    return _fit(model, bytes(body))
+    return _fit(model, await read_small(request, max_bytes))
 
 
 def _fit(model: type[_Model], value: bytes | dict[str, Any]) -> _Model:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from deployments.admission import hold_beside
 from deployments.exchange import note
 from deployments.jobs.answer import JobAnswer
 from deployments.jobs.desk import JobDesk
@@ -24,6 +25,7 @@ from deployments.schemas import TagAnswer, UriRequest
 from deployments.security.quota import charged
 from deployments.security.web_fetch import WebFetch
 from deployments.service import Tagger, TagJob
+from deployments.small_body import read_small
 from reelsight.errors import FetchError, RequestError
 from reelsight.media.sampler import Sampling
 from reelsight.plan import TaggingPlan
@@ -153,17 +155,19 @@ async def read_body(
     Raises:
         RequestError: The body is none of the three, or holds no file.
         FetchError: `fetch.scheme_refused` or `fetch.refused`: the uri is not fetched.
-        Overloaded: Too many uris are fetched.
+        Overloaded: Too many uris are fetched, or what they hold does not fit.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return await _form(request, known)
     if kind == "application/json":
-        asked = _json(await request.body(), known)
+        asked = _json(await read_small(request, _JSON_BYTES), known)
         if web is None:
             raise FetchError("this route fetches nothing", code="fetch.scheme_refused")
         told = asked.model_dump(exclude={"uri"}, exclude_none=True)
-        return await while_connected(request, web.fetch(asked.uri)), told
+        data: bytes = await while_connected(request, web.fetch(asked.uri))
+        hold_beside(request.scope, len(data))
+        return data, told
     if kind == "application/octet-stream" or kind.partition("/")[0] in ("video", "image"):
         return _some(await request.body()), {}
     raise RequestError(
@@ -220,12 +224,6 @@ class form_closed:  # noqa: N801 - used as a statement.
 
 
 def _json(body: bytes, known: type[UriRequest]) -> UriRequest:
-    if len(body) > _JSON_BYTES:
-        raise RequestError(
-            f"a JSON body of {len(body)} bytes, at most {_JSON_BYTES} are taken",
-            status=413,
-            code="request.too_large",
-        )
     try:
         return known.model_validate_json(body)
     except ValidationError as error:

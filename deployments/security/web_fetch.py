@@ -62,7 +62,9 @@ class WebFetch:
     ) -> None:
         self._settings = settings
         self._max_bytes = min(settings.max_bytes, max_bytes)
-        self._resolve, self._public, self._tls = resolve, public, tls
+        self._resolve, self._public = resolve, public
+        # Made once: reading the system's trust takes tens of milliseconds of the event loop.
+        self._tls = tls or (ssl.create_default_context() if settings.hosts else None)
         self.under_way = 0
 
     async def fetch(self, uri: str) -> bytes:
@@ -115,7 +117,7 @@ class WebFetch:
         try:
             async with (
                 httpcore.AsyncConnectionPool(
-                    ssl_context=self._tls or ssl.create_default_context(),
+                    ssl_context=self._tls,
                     max_connections=1,
                     retries=0,
                     network_backend=line,

@@ -324,3 +324,64 @@ def test_a_body_that_stops_coming_frees_its_place(opened: Any, grey: bytes) -> N
             assert (room.requests, room.bytes) == (0, 0)
 
     asyncio.run(run())
+
+
+def test_a_full_decode_lane_still_takes_what_needs_no_decoder(
+    opened: Any, grey: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+
+    def held(*args: Any) -> LoadedClip:
+        assert go.wait(60)
+        return load_clip(*args)
+
+    monkeypatch.setattr("deployments.decode_lane.load_clip", held)
+
+    async def run() -> None:
+        async with opened({"serve.decoders": 1, "serve.max_waiting_clips": 1}) as door:
+            post, room = door.client.post, door.api.state.room
+            under_way = [
+                asyncio.ensure_future(post("/v1/tags", content=grey, headers=RAW))
+                for _ in range(2)
+            ]
+            await until(lambda: room.full)
+            later = {**RAW, "prefer": "respond-async"}
+            text = {"model": "fake", "input": "a cat"}
+            for answer, status in (
+                (await post("/v1/labels/publish", json={"bank": "none", "release": 0}), 404),
+                (await post("/v1/jobs", content=grey, headers=RAW), 202),
+                (await post("/v1/tags", content=grey, headers=later), 202),
+                (await post("/v1/embeddings", json=text), 200),
+                (await post("/v1/tags", content=grey, headers=RAW), 503),
+            ):
+                assert answer.status_code == status, answer.text
+            go.set()
+            await asyncio.gather(*under_way)
+
+    asyncio.run(run())
+
+
+def test_what_is_fetched_is_held_beside_the_bodies(opened: Any, grey: bytes) -> None:
+    big = grey + bytes(5000)
+
+    class Web:
+        async def fetch(self, uri: str) -> bytes:
+            del uri
+            return big
+
+    async def run() -> None:
+        flags = {"serve.max_body_bytes": len(big) + 2000}
+        async with opened(flags, web=Web()) as door:
+            post, room = door.client.post, door.api.state.room
+            door.engine.go.clear()
+            asked = {"uri": "https://clips.example.com/a.png"}
+            first = asyncio.ensure_future(post("/v1/tags", json=asked))
+            await until(door.engine.began.is_set)
+            assert room.bytes > len(big)
+            second = await post("/v1/tags", json=asked)
+            assert (second.status_code, second.json()["code"]) == (503, "serve.overloaded")
+            door.engine.go.set()
+            assert (await first).status_code == 200
+            assert (room.requests, room.bytes) == (0, 0)
+
+    asyncio.run(run())

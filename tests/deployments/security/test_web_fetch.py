@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 
+import httpcore
 import pytest
 
 from deployments.security.web_fetch import WebFetch
@@ -264,3 +266,34 @@ def test_a_fetch_that_finds_no_place_is_refused_at_once() -> None:
         assert web.under_way == 0
 
     asyncio.run(run())
+
+
+def test_the_systems_trust_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ssl.create_default_context
+    read = 0
+
+    def counted() -> ssl.SSLContext:
+        nonlocal read
+        read += 1
+        return made()
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
+
+    async def nowhere(host: str, port: int) -> list[str]:
+        return ["1.1.1.1"]
+
+    async def run() -> None:
+        settings = FetchSettings(hosts=("clips.example.com",), timeout_s=0.01)
+        web = WebFetch(settings, MAX, nowhere, public=lambda a: a != "")
+        monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", refuse)
+        for _ in range(3):
+            with pytest.raises(FetchError):
+                await web.fetch("https://clips.example.com/a.mp4")
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise httpcore.ConnectError
+
+    asyncio.run(run())
+    assert read == 1
+    WebFetch(FetchSettings(), MAX)
+    assert read == 1, "a door that fetches nothing needs none"
