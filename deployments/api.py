@@ -121,7 +121,7 @@ def make_api(
     api.state.room, api.state.drain, api.state.vitals = room, drain, vitals
     api.include_router(tag_routes(tagger, serve.timeout_s, desk, web, serve.reserve_frames))
     streams = JobStreams(desk, closing=lambda: drain.begun)
-    api.include_router(job_routes(desk, web, streams))
+    api.include_router(job_routes(desk, tagger, web, streams, serve.reserve_frames))
     api.include_router(model_routes(tagger))
     api.include_router(label_routes(banks.desk, serve.banks.max_bytes))
     api.include_router(health_routes(vitals))

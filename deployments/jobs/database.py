@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     state TEXT NOT NULL,
     clip_id TEXT NOT NULL,
     request_id TEXT NOT NULL,
+    owner TEXT,
     sampling TEXT,
     webhook TEXT,
     size INTEGER NOT NULL,
@@ -85,6 +86,9 @@ class Database:
             with self.change() as write:
                 for statement in _TABLES.split(";"):
                     write(statement)
+                columns = {row["name"] for row in write("PRAGMA table_info(jobs)")}
+                if "owner" not in columns:  # A file from before jobs had owners.
+                    write("ALTER TABLE jobs ADD COLUMN owner TEXT")
         except sqlite3.Error as error:
             self.connection.close()
             raise JobStoreBroken(f"cannot open jobs in {directory}: {error}") from error

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from deployments.jobs.answer import JobAnswer
 from deployments.jobs.bell import Bell
+from deployments.jobs.bills import JobBills
 from deployments.jobs.duration import header_seconds
 from deployments.jobs.errors import JobStoreBroken, WebhookRefused
 from deployments.jobs.job import ENDED, Event, Job, NewJob
@@ -55,6 +56,7 @@ class JobDesk:
             self._serve.webhook_hosts, None if secret is None else secret.get_secret_value()
         )
         self._work, self.news = Bell(), Bell()
+        self.bills = JobBills()
         self._store: JobStore | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -79,7 +81,7 @@ class JobDesk:
         )
         outbox = Outbox(store, attempts=serve.webhook_attempts, backoff_s=serve.webhook_backoff_s)
         posters = (self._post(outbox) for _ in range(_POSTERS))
-        loops = (self._runner.run(), self._sweep(store), *posters)
+        loops = (self._runner.run(), self._sweep(store), self.bills.run(store, self.news), *posters)
         self._tasks = [asyncio.create_task(loop) for loop in loops]
         return self
 
@@ -127,17 +129,17 @@ class JobDesk:
         self._work.ring()
         return job
 
-    async def get(self, job: str) -> Job:
+    async def get(self, job: str, reader: str | None = None) -> Job:
         """As JobStore."""
-        return await asyncio.to_thread(self.store.get, job)
+        return await asyncio.to_thread(self.store.get, job, reader)
 
     async def events(self, job: str, after: int) -> list[Event]:
         """As JobStore."""
         return await asyncio.to_thread(self.store.events, job, after)
 
-    async def cancel(self, job: str) -> Job:
+    async def cancel(self, job: str, reader: str | None = None) -> Job:
         """As JobStore; work on it here ends at once, and elsewhere when its lease is renewed."""
-        found = await asyncio.to_thread(self.store.cancel, job)
+        found = await asyncio.to_thread(self.store.cancel, job, reader)
         self._runner.look(job)
         self.news.ring()
         return found

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from fastapi.responses import JSONResponse
+from starlette.types import Scope
 
 from deployments.jobs.answer import JobAnswer
 from deployments.jobs.desk import JobDesk
 from deployments.jobs.job import Job, NewJob
 from deployments.jobs.prefer import Preference
 from deployments.problems import told_again
+from deployments.security.quota import CALLER, Caller, charged
 from reelsight.media.magic import demuxer_for, is_still
 from reelsight.media.sampler import Sampling
 
-__all__ = ["POLL_S", "accepted", "answer_within", "taken"]
+__all__ = ["POLL_S", "accepted", "answer_within", "reader_of", "taken"]
 
 POLL_S = 1
 
 
-async def taken(desk: JobDesk, asked: NewJob, data: bytes) -> Job:
-    """A job, after what can be refused at once has been.
+async def taken(desk: JobDesk, scope: Scope, asked: NewJob, data: bytes, reserve: int) -> Job:
+    """A job, after what can be refused at once has been; it is its caller's, who pays for it.
+
+    Args:
+        desk: Takes it.
+        scope: Of the request.
+        asked: What for; its owner is filled in.
+        data: The clip.
+        reserve: Frames that it is taken for until it is decoded.
 
     Raises:
+        TooManyFrames: They are not there.
         ConfigError: Its sampling is none.
         MediaError: Its first bytes are no clip's.
         JobError: See JobDesk.
@@ -31,7 +42,29 @@ async def taken(desk: JobDesk, asked: NewJob, data: bytes) -> Job:
         Sampling.parse(asked.sampling)
     if not is_still(data):
         demuxer_for(data)
-    return await desk.submit(asked, data)
+    asked = replace(asked, owner=key_of(scope))
+    with charged(scope, reserve) as bill:
+        try:
+            job = await desk.submit(asked, data)
+        except Exception:  # Boundary: whatever it was, no job was taken, and none is paid.
+            bill.settle(0)
+            raise
+    desk.bills.keep(job.id, bill)
+    return job
+
+
+def key_of(scope: Scope) -> str | None:
+    """Id of the key that a request has shown; None where none is asked for."""
+    caller: Caller | None = scope.get(CALLER)
+    return None if caller is None or caller.key is None else caller.key.id
+
+
+def reader_of(scope: Scope) -> str | None:
+    """The key whose jobs alone a request may see; None for all of them, as with scope `admin`."""
+    caller: Caller | None = scope.get(CALLER)
+    if caller is None or caller.key is None or caller.key.may("admin"):
+        return None
+    return caller.key.id
 
 
 def accepted(job: Job, preference: Preference) -> JSONResponse:

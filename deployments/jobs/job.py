@@ -16,7 +16,7 @@ _ID_BYTES = 16
 
 
 def new_id() -> str:
-    """128 random bits in hex: whoever knows a job's name may read it."""
+    """128 random bits in hex, which nobody guesses."""
     return secrets.token_hex(_ID_BYTES)
 
 
@@ -29,12 +29,15 @@ class NewJob:
         request_id: Of the request that asked.
         sampling: As `Sampling.parse` reads it; None for the plan's.
         webhook: Where the result is posted to; None for nowhere.
+        owner: Id of the API key that asked; None where none was shown. To other keys there is no
+            such job.
     """
 
     clip_id: str
     request_id: str
     sampling: str | None = None
     webhook: str | None = None
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,9 @@ class Job:
         """The job of a row."""
         return cls(
             id=row["id"],
-            asked=NewJob(row["clip_id"], row["request_id"], row["sampling"], row["webhook"]),
+            asked=NewJob(
+                row["clip_id"], row["request_id"], row["sampling"], row["webhook"], row["owner"]
+            ),
             state=row["state"],
             size=row["size"],
             created_at=row["created_at"],

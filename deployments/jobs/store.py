@@ -93,14 +93,21 @@ class JobStore:
             raise JobStoreFull("the upload took too long to be written", code="job.slow_disk")
         return queued
 
-    def get(self, job: str) -> Job:
+    def get(self, job: str, reader: str | None = None) -> Job:
         """A job as it stands.
+
+        Args:
+            job: Its name.
+            reader: Id of the key that asks, to which other keys' jobs do not exist; None for
+                whoever may read all.
 
         Raises:
             JobUnknown: There is none of this name.
             JobExpired: It was there.
         """
-        rows = self.database.rows("SELECT * FROM jobs WHERE id = ?", job)
+        rows = self.database.rows(
+            "SELECT * FROM jobs WHERE id = ?1 AND (?2 IS NULL OR owner = ?2)", job, reader
+        )
         if not rows or rows[0]["state"] == "receiving":
             raise JobUnknown(f"no job {job!r}")
         found = Job.of(rows[0])
@@ -116,8 +123,12 @@ class JobStore:
         )
         return [Event(row["seq"], row["name"], json.loads(row["data"])) for row in rows]
 
-    def cancel(self, job: str) -> Job:
+    def cancel(self, job: str, reader: str | None = None) -> Job:
         """End a job that has not ended; forget the result of one that has.
+
+        Args:
+            job: Its name.
+            reader: As in `get`.
 
         Returns:
             The job before that.
@@ -126,7 +137,7 @@ class JobStore:
             JobUnknown: There is none of this name.
             JobExpired: It was there.
         """
-        found = self.get(job)
+        found = self.get(job, reader)
         with self.database.change() as write:
             row = write("SELECT state FROM jobs WHERE id = ?", (job,)).fetchone()
             if row is not None and row["state"] in ENDED:
@@ -209,12 +220,14 @@ class JobStore:
                 full.retry_after_s = min(_LONGEST_RETRY_S, max(_SOON_S, left))
                 raise full
             write(
-                "INSERT INTO jobs (id, state, clip_id, request_id, sampling, webhook, size, held,"
-                " created_at, lease_until) VALUES (?, 'receiving', ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (id, state, clip_id, request_id, owner, sampling, webhook, size,"
+                " held, created_at, lease_until)"
+                " VALUES (?, 'receiving', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     job,
                     asked.clip_id,
                     asked.request_id,
+                    asked.owner,
                     asked.sampling,
                     asked.webhook,
                     size,

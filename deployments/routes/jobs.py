@@ -9,14 +9,15 @@ from fastapi.responses import StreamingResponse
 
 from deployments.jobs.answer import JobAnswer, JobRequest
 from deployments.jobs.desk import JobDesk
-from deployments.jobs.door import POLL_S, accepted, taken
+from deployments.jobs.door import POLL_S, accepted, reader_of, taken
 from deployments.jobs.job import ENDED, NewJob
 from deployments.jobs.prefer import Preference
 from deployments.jobs.stream import JobStreams
 from deployments.problems import PROBLEM
 from deployments.request_id import request_id
-from deployments.routes.tags import clip_body, read_body
+from deployments.routes.tags import clip_body, expected_frames, read_body
 from deployments.security.web_fetch import WebFetch
+from deployments.service import Tagger
 
 __all__ = ["job_routes"]
 
@@ -31,14 +32,20 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 
 
 def job_routes(
-    desk: JobDesk, web: WebFetch | None = None, streams: JobStreams | None = None
+    desk: JobDesk,
+    tagger: Tagger,
+    web: WebFetch | None = None,
+    streams: JobStreams | None = None,
+    reserve_frames: int = 32,
 ) -> APIRouter:
-    """The routes over a desk.
+    """The routes over a desk. To a key there are its own jobs alone.
 
     Args:
         desk: Takes jobs.
+        tagger: Whose sampling is that of a job which names none.
         web: Fetches what a request names by uri; None for nothing.
         streams: Of their events.
+        reserve_frames: What a clip is taken for until it is decoded.
     """
     router = APIRouter(tags=["jobs"])
     listening = streams or JobStreams(desk)
@@ -69,20 +76,21 @@ def job_routes(
             webhook=fields.get("webhook") or webhook,
         )
         preference = Preference.parse(request.headers.get("prefer", ""))
-        return accepted(await taken(desk, asked, data), preference)
+        frames = expected_frames(asked.sampling, tagger.plan, reserve_frames)
+        return accepted(await taken(desk, request.scope, asked, data, frames), preference)
 
     @router.get("/v1/jobs/{job_id}", response_model=JobAnswer, responses=PROBLEM)
-    async def look(job_id: _Id, response: Response) -> JobAnswer:
+    async def look(job_id: _Id, request: Request, response: Response) -> JobAnswer:
         """A job as it stands, with its result or its problem when it has ended."""
-        job = await desk.get(job_id)
+        job = await desk.get(job_id, reader_of(request.scope))
         if job.state not in ENDED:
             response.headers["Retry-After"] = str(POLL_S)
         return JobAnswer.of(job)
 
     @router.delete("/v1/jobs/{job_id}", status_code=204, responses=PROBLEM)
-    async def cancel(job_id: _Id) -> Response:
+    async def cancel(job_id: _Id, request: Request) -> Response:
         """Cancel a job that has not ended, or forget the result of one that has."""
-        await desk.cancel(job_id)
+        await desk.cancel(job_id, reader_of(request.scope))
         return Response(status_code=204)
 
     @router.get(
@@ -91,10 +99,12 @@ def job_routes(
         responses={**_EVENTS, **PROBLEM},
     )
     async def events(
-        job_id: _Id, last_event_id: Annotated[int, Header(ge=0, le=1 << 53)] = 0
+        job_id: _Id,
+        request: Request,
+        last_event_id: Annotated[int, Header(ge=0, le=1 << 53)] = 0,
     ) -> Response:
         """What happens to a job, from the event after Last-Event-ID on, up to its result."""
-        job = await desk.get(job_id)
+        job = await desk.get(job_id, reader_of(request.scope))
         if job.state in ENDED and not await desk.events(job_id, last_event_id):
             return Response(status_code=204)
         listening.check()

@@ -30,7 +30,7 @@ from reelsight.errors import FetchError, RequestError
 from reelsight.media.sampler import Sampling
 from reelsight.plan import TaggingPlan
 
-__all__ = ["clip_body", "read_body", "tag_routes", "while_connected"]
+__all__ = ["clip_body", "expected_frames", "read_body", "tag_routes", "while_connected"]
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _JSON_BYTES = 1 << 16
@@ -113,8 +113,10 @@ def tag_routes(
         data, fields = await read_body(request, web=web)
         named = fields.get("clip_id") or clip_id or request_id()
         looked = fields.get("sampling") or sampling
+        frames = expected_frames(looked, tagger.plan, reserve_frames)
         if desk.runs_later(prefers, data):
-            later = await taken(desk, NewJob(named, request_id(), looked), data)
+            asked = NewJob(named, request_id(), looked)
+            later = await taken(desk, request.scope, asked, data, frames)
             waiting = answer_within(desk, later, min(limit, prefers.wait_s or 0))
             now = await while_connected(request, waiting)
             return accepted(later, prefers) if now is None else now
@@ -125,7 +127,7 @@ def tag_routes(
             deadline=started + limit,
             sampling=None if looked is None else Sampling.parse(looked),
         )
-        with charged(request.scope, expected_frames(job, tagger.plan, reserve_frames)) as bill:
+        with charged(request.scope, frames) as bill:
             report = await while_connected(request, tagger.tag(job))
             bill.settle(max(1, len(report.pts)))
         note(frames=len(report.pts), bank=(report.provenance.bank, report.provenance.bank_hash))
@@ -136,9 +138,18 @@ def tag_routes(
     return router
 
 
-def expected_frames(job: TagJob, plan: TaggingPlan, otherwise: int) -> int:
-    """Frames that a clip is taken for before it is decoded."""
-    sampling = job.sampling or plan.sampling
+def expected_frames(looked: str | None, plan: TaggingPlan, otherwise: int) -> int:
+    """Frames that a clip is taken for before it is decoded.
+
+    Args:
+        looked: The sampling that was asked for; the plan's when None.
+        plan: Else.
+        otherwise: Where the sampling names no count.
+
+    Raises:
+        ConfigError: It is no sampling.
+    """
+    sampling = plan.sampling if looked is None else Sampling.parse(looked)
     return min(sampling.count if sampling.policy == "count" else otherwise, plan.limits.max_frames)
 
 

@@ -94,6 +94,11 @@ class Bill:
     reserved: int
     _buckets: tuple[TokenBucket, ...] = field(default=())
 
+    @property
+    def counted(self) -> bool:
+        """Whether anybody pays it."""
+        return bool(self._buckets)
+
     def settle(self, frames: int) -> None:
         """What was looked at; the difference is given back, or taken."""
         for bucket in self._buckets:
