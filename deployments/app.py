@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,7 +19,7 @@ from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 
 from deployments.api import Wire, make_api
-from deployments.assembly import Assembly, OwnEngine
+from deployments.assembly import Assembly, OwnEngine, opened_once
 from deployments.banks.live import LiveBanks
 from deployments.critical import EnginePair, Recheck, critical_recipe
 from deployments.drain import Drain, process_drain
@@ -107,6 +108,8 @@ def single_api(
         gather: The numbers of every replica; of these meters alone when None.
     """
     meters = meters or Meters()
+    # Requests embed texts and so do drafts of banks: the tower is in memory once.
+    recipe = replace(recipe, open_text=opened_once(recipe.open_text))
     with ExitStack() as undo:
         engine = OwnEngine(recipe, settings, meters)
         undo.callback(engine.close)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -21,7 +22,7 @@ from reelsight.media.decoder import open_decoder
 from reelsight.plan import TaggingPlan
 from reelsight.settings import Settings
 
-__all__ = ["Assembly", "OwnEngine", "watch_host"]
+__all__ = ["Assembly", "OwnEngine", "opened_once", "watch_host"]
 
 
 class Assembly:
@@ -79,6 +80,20 @@ class Assembly:
     def close(self) -> None:
         """Wait for what is decoded, end the children and the text tower's thread."""
         self._undo.close()
+
+
+def opened_once(open_text: Callable[[], TextTower]) -> Callable[[], TextTower]:
+    """What opens one tower for all who ask in this process: a TextTower is shared by threads."""
+    lock = threading.Lock()
+    opened: list[TextTower] = []
+
+    def one() -> TextTower:
+        with lock:
+            if not opened:
+                opened.append(open_text())
+            return opened[0]
+
+    return one
 
 
 def watch_host(meters: Meters, host: EngineHost) -> None:

@@ -13,6 +13,7 @@ import logging
 import numpy as np
 import numpy.typing as npt
 
+from deployments.aside import aside
 from deployments.engine_door import EngineDoor, Pixels
 from engines.catalog import recipe_for
 from reelsight.engine import EngineRecipe
@@ -35,6 +36,8 @@ _PRECISION = {
     "int8": 1,
     "fp8": 1,
 }
+# As in `service`.
+_SCORES = 10_000
 _log = logging.getLogger(__name__)
 
 
@@ -75,7 +78,8 @@ class Recheck:
         critical = self._critical_of(bank)
         if critical is None:
             return rows, None
-        near = np.abs(confidences(rows, critical) - 0.5) <= self._band
+        long = len(rows) * len(critical) >= _SCORES
+        near = np.abs(await aside(long, confidences, rows, critical) - 0.5) <= self._band
         frames = np.flatnonzero(near.any(axis=1))
         if not len(frames):
             return rows, None

@@ -9,11 +9,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from deployments.aside import aside
 from deployments.banks.recent import RecentFrames
 from deployments.critical import Recheck
 from deployments.decode_lane import DecodeLane
@@ -32,6 +34,9 @@ Pixels = npt.NDArray[np.uint8]
 Embeddings = npt.NDArray[np.float32]
 
 _SAMPLINGS_KEPT = 64
+# Scores, of a frame and a label each, that take about two milliseconds: 32 frames of 300 labels.
+# A long clip with a large bank takes seconds, in which nothing else would be answered.
+_SCORES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +154,18 @@ class TaggingService:
                 failure = Failure.of(error)
         started = time.perf_counter()
         with span("aggregate"):
-            report = report_clip(
+            report = await aside(
+                embeddings is not None and len(embeddings) * len(plan.bank) >= _SCORES,
+                partial(
+                    report_clip,
+                    timeline=timeline,
+                    embeddings=embeddings,
+                    failure=failure,
+                    rechecked=rechecked,
+                ),
                 loaded.clip,
                 plan,
                 {},
-                timeline=timeline,
-                embeddings=embeddings,
-                failure=failure,
-                rechecked=rechecked,
             )
         self._meters.aggregated(time.perf_counter() - started)
         self._recent.add(report)

@@ -6,7 +6,6 @@ vectors of both can be compared with each other.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import json
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
+from deployments.aside import aside
 from deployments.embedding import EmbedAnswer, Embedder, EmbedJob
 from deployments.exchange import note
 from deployments.problems import PROBLEM
@@ -36,7 +36,7 @@ _DATA_URL = re.compile(r"data:[\w.+-]*(/[\w.+-]+)?(;[\w.=+-]+)*;base64,", re.ASC
 # An input may be megabytes, the head of a data URL is short.
 _HEAD = 128
 _SHOWN_ERRORS = 3
-_OFF_THE_LOOP_BYTES = 1 << 16
+_ASIDE_BYTES = 1 << 16
 
 
 class Picture(BaseModel, extra="forbid"):
@@ -125,25 +125,18 @@ def embedding_routes(
         deadline = time.monotonic() + timeout_s
         body = await read_small(request, limits.max_body_bytes, "serve.embeddings.max_body_bytes")
         spec = tagger.plan.spec
-        asked, inputs = await _aside(len(body), _read, body, spec, limits)
+        asked, inputs = await aside(len(body) >= _ASIDE_BYTES, _read, body, spec, limits)
         pictures = sum(isinstance(each, bytes) for each in inputs)
         with charged(request.scope, pictures):
             answer = await while_connected(request, embedder.embed(EmbedJob(inputs, deadline)))
         note(frames=answer.pictures)
-        content = await _aside(
-            answer.rows.nbytes, _written, answer, spec.model, asked.encoding_format
+        content = await aside(
+            answer.rows.nbytes >= _ASIDE_BYTES, _written, answer, spec.model, asked.encoding_format
         )
         headers = {"reelsight-engine": spec.hash}
         return Response(content, headers=headers, media_type="application/json")
 
     return router
-
-
-async def _aside(size: int, work: Any, *arguments: Any) -> Any:
-    """Off the event loop where it takes long; a thread costs more than what is small."""
-    if size < _OFF_THE_LOOP_BYTES:
-        return work(*arguments)
-    return await asyncio.to_thread(work, *arguments)
 
 
 def _read(

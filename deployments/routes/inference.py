@@ -14,6 +14,7 @@ from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel
 
 import reelsight
+from deployments.aside import aside
 from deployments.engine_door import EngineDoor, Embeddings, Pixels
 from deployments.exchange import note
 from deployments.problems import PROBLEM
@@ -29,7 +30,7 @@ from reelsight.settings import ServeSettings
 
 __all__ = ["inference_routes"]
 
-_OFF_THE_LOOP_BYTES = 1 << 20
+_ASIDE_BYTES = 1 << 20
 _HEADER = "inference-header-content-length"
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -145,14 +146,14 @@ def inference_routes(
             most + serve.inference.max_json_bytes,
             "serve.inference.max_frames",
         )
-        asked = await _aside(
-            json_bytes or len(body), read_infer, body, json_bytes, spec, serve.inference
+        asked = await aside(
+            (json_bytes or len(body)) >= _ASIDE_BYTES, read_infer, body, json_bytes, spec, serve.inference
         )
         left = min(serve.timeout_s, asked.timeout_s or serve.timeout_s)
         with charged(request.scope, len(asked.pixels)):
             rows = await while_connected(request, _embedded(engine, asked.pixels, came + left))
         note(frames=len(rows))
-        content, head = await _aside(rows.nbytes, write_infer, asked, rows, spec)
+        content, head = await aside(rows.nbytes >= _ASIDE_BYTES, write_infer, asked, rows, spec)
         if head is None:
             return Response(content, media_type="application/json")
         return Response(
@@ -177,13 +178,6 @@ async def _embedded(engine: EngineDoor, pixels: Pixels, deadline: float) -> Embe
             return await engine.embed(pixels, deadline=deadline)
     except TimeoutError:
         raise Overloaded("the deadline passed", code="request.deadline") from None
-
-
-async def _aside(size: int, work: Any, *arguments: Any) -> Any:
-    """Off the event loop where it takes long: JSON tensors do."""
-    if size < _OFF_THE_LOOP_BYTES:
-        return work(*arguments)
-    return await asyncio.to_thread(work, *arguments)
 
 
 def _known(tagger: Tagger, name: str, version: str | None) -> EngineSpec:

@@ -137,7 +137,7 @@ class DeviceFramesEngine(PipelinedEngine, Protocol):
 
 
 class TextTower(Protocol):
-    """Embeds phrases into the space of one model's image embeddings."""
+    """Embeds phrases into the space of one model's image embeddings; threads may share it."""
 
     @property
     def model_hash(self) -> str:
