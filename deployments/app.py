@@ -61,7 +61,9 @@ def build_app(settings: Settings) -> Application:
     plan = plan_for(recipe, settings)
     second = critical_recipe(settings, recipe)
     if settings.serve.topology == "single":
-        single = _ingress(lambda: _served_single(recipe, plan, settings, second), settings, whole=True)
+        single = _ingress(
+            lambda: _served_single(recipe, plan, settings, second), settings, whole=True
+        )
         return single.bind()
     # What a replica cannot hold it refuses itself, at once; Serve's queues would keep it waiting.
     waiting = settings.serve.max_waiting_clips

@@ -1,4 +1,4 @@
-"""Bills of jobs: what a key has paid for a clip that is answered later, until it is known what it cost.
+"""Bills of jobs: what a key has paid for a clip that is answered later, until its cost is known.
 
 States of a bill: reserved -> settled (its job has ended) | kept (this process ended first). A bill
 is of the replica that took the job, as its bucket is; whoever runs the job writes how many frames

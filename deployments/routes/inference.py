@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 import reelsight
 from deployments.aside import aside
-from deployments.engine_door import EngineDoor, Embeddings, Pixels
+from deployments.engine_door import Embeddings, EngineDoor, Pixels
 from deployments.exchange import note
 from deployments.problems import PROBLEM
 from deployments.routes.health import Health, Vitals
@@ -147,7 +147,12 @@ def inference_routes(
             "serve.inference.max_frames",
         )
         asked = await aside(
-            (json_bytes or len(body)) >= _ASIDE_BYTES, read_infer, body, json_bytes, spec, serve.inference
+            (json_bytes or len(body)) >= _ASIDE_BYTES,
+            read_infer,
+            body,
+            json_bytes,
+            spec,
+            serve.inference,
         )
         left = min(serve.timeout_s, asked.timeout_s or serve.timeout_s)
         with charged(request.scope, len(asked.pixels)):

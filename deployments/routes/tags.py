@@ -127,7 +127,7 @@ def tag_routes(
             deadline=started + limit,
             sampling=None if looked is None else Sampling.parse(looked),
         )
-        with charged(request.scope, frames) as bill:
+        with charged(request.scope, frames, hurried=limit < timeout_s) as bill:
             report = await while_connected(request, tagger.tag(job))
             bill.settle(max(1, len(report.pts)))
         note(frames=len(report.pts), bank=(report.provenance.bank, report.provenance.bank_hash))

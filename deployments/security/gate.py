@@ -2,13 +2,14 @@
 
 States of a request: public -> through; unknown -> 401; known, without the scope -> 403; known,
 with no frames left -> 429; else through, with its Caller in the ASGI scope. Without a keys file
-only loopback is let in, and everything is open to it.
+only loopback is let in, and everything is open to it but to pages of other hosts.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 import time
 from pathlib import Path
 
@@ -24,6 +25,7 @@ __all__ = ["KeyFile", "KeyGate"]
 
 _log = logging.getLogger(__name__)
 _POLL_S = 1.0
+_OWN_PAGE = re.compile(r"https?://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.ASCII)
 _COUNTED = ("tags", "embeddings", "jobs")
 
 
@@ -109,6 +111,7 @@ class KeyGate:
     def _caller(self, scope: Scope, needed: str) -> Caller:
         if self._keys is None:
             _require_loopback(scope)
+            _require_own_pages(scope)
             return Caller(None, self._everyone)
         ring = self._keys.ring
         key = ring.match(_presented(scope))
@@ -166,6 +169,21 @@ def _require_loopback(scope: Scope) -> None:
             code="auth.loopback_only",
             hint="Make a key with `reelsight keys add` where it runs.",
         )
+
+
+def _require_own_pages(scope: Scope) -> None:
+    """Refuse what a page of elsewhere lets a browser on this machine send: it needs no key here.
+
+    Browsers say from where a page is with everything that changes something; other clients do not.
+    """
+    for name, value in scope["headers"]:
+        if name.lower() == b"origin" and not _OWN_PAGE.fullmatch(value.decode("latin-1").lower()):
+            raise RequestError(
+                "this service has no API keys and answers no pages of other hosts",
+                status=403,
+                code="auth.origin",
+                hint="Make a key with `reelsight keys add` where it runs, and send it.",
+            )
 
 
 def _unknown(why: str, code: str = "auth.unknown") -> RequestError:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import Scope
 
-from reelsight.errors import RequestError
+from reelsight.errors import Overloaded, RequestError
 from reelsight.keyring import ApiKey
 
 __all__ = ["CALLER", "Bill", "Caller", "TokenBucket", "TooManyFrames", "charged"]
@@ -107,7 +107,7 @@ class Bill:
 
 
 @contextmanager
-def charged(scope: Scope, frames: int) -> Iterator[Bill]:
+def charged(scope: Scope, frames: int, *, hurried: bool = False) -> Iterator[Bill]:
     """Take frames for a request before they are decoded; the body settles what they were.
 
     What this service refuses by its own load is given back. A request that ends without settling
@@ -116,6 +116,8 @@ def charged(scope: Scope, frames: int) -> Iterator[Bill]:
     Args:
         scope: Of the request; without a caller nothing is counted.
         frames: The guess, >= 0.
+        hurried: Whether the client gave it less time than it would have had: a deadline that passes
+            is then no fault of this service, which has decoded meanwhile.
 
     Raises:
         TooManyFrames: They are not there.
@@ -128,6 +130,7 @@ def charged(scope: Scope, frames: int) -> Iterator[Bill]:
         yield bill
     except Exception as error:
         # Whoever raised it is answered by it; here only the tokens are looked after.
-        if getattr(error, "http_status", 500) >= 500:
+        late = isinstance(error, Overloaded) and error.code.endswith(".deadline")
+        if getattr(error, "http_status", 500) >= 500 and not (hurried and late):
             bill.settle(0)
         raise

@@ -148,7 +148,7 @@ def test_a_refusal_is_remembered_before_the_next_body_is_read(
     answer: Answer, background: bool, fake_plan: TaggingPlan
 ) -> None:
     async def run() -> None:
-        tagger = HandleTagger(Handle(answer), fake_plan, 0)  # type: ignore[arg-type]
+        tagger = HandleTagger(Handle(answer), fake_plan, 0)
         assert not tagger.full
         job = TagJob("a", b"clip", time.monotonic() + 60, background=background)
         with pytest.raises(Overloaded) as error:
@@ -168,6 +168,6 @@ def test_health_does_not_wait_for_an_engine_that_is_silent(
 
     async def run() -> None:
         with pytest.raises(Overloaded):
-            await asyncio.wait_for(HandleDoor(Handle(never)).stalled_s(), 20)  # type: ignore[arg-type]
+            await asyncio.wait_for(HandleDoor(Handle(never)).stalled_s(), 20)
 
     asyncio.run(run())

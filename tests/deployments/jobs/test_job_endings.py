@@ -42,9 +42,8 @@ class Endless:
         raise AssertionError(job)
 
 
-def store_in(tmp_path: Path, **bounds: int) -> JobStore:
-    most = {"max_jobs": 4, "max_bytes": 1 << 20} | bounds
-    return JobStore(tmp_path / "jobs", ttl_s=100.0, **most)
+def store_in(tmp_path: Path, max_jobs: int = 4) -> JobStore:
+    return JobStore(tmp_path / "jobs", max_jobs=max_jobs, max_bytes=1 << 20, ttl_s=100.0)
 
 
 @pytest.mark.parametrize("busy", [True, False])
@@ -54,8 +53,7 @@ def test_a_runner_ends_although_its_disk_is_broken(
     async def run() -> None:
         store, tagger = store_in(tmp_path), Endless(fake_plan)
         leases = Leases(store, attempts=3, lease_s=30.0)
-        options = {"at_once": 1, "timeout_s": 60.0}
-        runner = JobRunner(leases, store.uploads, tagger, Bell(), Bell(), **options)  # type: ignore[arg-type]
+        runner = JobRunner(leases, store.uploads, tagger, Bell(), Bell(), at_once=1, timeout_s=60.0)
         asking, go = asyncio.Event(), asyncio.Event()
         if busy:
             store.accept(NewJob("a", "b"), b"clip")

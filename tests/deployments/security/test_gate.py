@@ -244,6 +244,34 @@ def test_without_keys_only_loopback_is_answered(opened: Any) -> None:
     assert asyncio.run(ask("::1")).status_code == 200
 
 
+def test_without_keys_no_page_of_elsewhere_is_answered(opened: Any, keys_file: Path) -> None:
+    key, _ = add_key(keys_file, "a", ["labels:write"])
+    asked = {"bank": "x", "release": 0}
+
+    async def run() -> None:
+        async with opened() as door:
+            for origin, status in (
+                ("https://example.com", 403),
+                ("http://localhost.example.com:8100", 403),
+                ("http://127.0.0.1.example.com", 403),
+                ("null", 403),
+                ("http://localhost:3000", 404),
+                ("http://127.0.0.1:8100", 404),
+                ("http://[::1]", 404),
+            ):
+                # As a form or fetch() sends it without asking first.
+                headers = {"origin": origin, "content-type": "text/plain"}
+                post = door.client.post
+                answer = await post("/v1/labels/publish", json=asked, headers=headers)
+                assert code(answer, status) == ("auth.origin" if status == 403 else "bank.missing")
+        async with opened({"serve.keys_file": str(keys_file)}) as door:
+            headers = {"origin": "https://example.com", **bearer(key)}
+            answer = await door.client.post("/v1/labels/publish", json=asked, headers=headers)
+            assert code(answer, 404) == "bank.missing"
+
+    asyncio.run(run())
+
+
 def test_a_change_of_the_file_counts(keys_file: Path) -> None:
     key, entry = add_key(keys_file, "a", ["tags"])
     watched = KeyFile(keys_file, poll_s=0)

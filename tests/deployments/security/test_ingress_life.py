@@ -31,9 +31,7 @@ def test_serve_replaces_a_replica_whose_own_engine_is_wedged(
             replica = SimpleNamespace(app=door.api)
             await check(replica)
             door.engine.go.clear()
-            held = asyncio.ensure_future(
-                door.client.post("/v1/tags", content=grey, headers=RAW)
-            )
+            held = asyncio.ensure_future(door.client.post("/v1/tags", content=grey, headers=RAW))
             await until(lambda: door.host.stalled_s > 0.1)
             if topology == "single":
                 with pytest.raises(Wedged):
@@ -67,9 +65,7 @@ def test_a_wedged_engine_does_not_keep_an_inference_past_its_deadline(opened: An
     async def run() -> None:
         async with opened({"serve.timeout_s": 0.2}) as door:
             door.engine.go.clear()
-            late = await asyncio.wait_for(
-                door.client.post("/v2/models/fake/infer", json=body), 10
-            )
+            late = await asyncio.wait_for(door.client.post("/v2/models/fake/infer", json=body), 10)
             assert (late.status_code, late.json()["code"]) == (503, "request.deadline")
             door.engine.go.set()
 

@@ -341,8 +341,7 @@ def test_a_full_decode_lane_still_takes_what_needs_no_decoder(
         async with opened({"serve.decoders": 1, "serve.max_waiting_clips": 1}) as door:
             post, room = door.client.post, door.api.state.room
             under_way = [
-                asyncio.ensure_future(post("/v1/tags", content=grey, headers=RAW))
-                for _ in range(2)
+                asyncio.ensure_future(post("/v1/tags", content=grey, headers=RAW)) for _ in range(2)
             ]
             await until(lambda: room.full)
             later = {**RAW, "prefer": "respond-async"}

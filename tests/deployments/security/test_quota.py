@@ -70,6 +70,21 @@ def test_a_charge_is_settled_refunded_or_kept() -> None:
         bill.settle(10**7)
 
 
+def test_who_was_in_a_hurry_has_paid() -> None:
+    bucket = TokenBucket(60, lambda: 0.0)
+    scope = {CALLER: Caller(None, (bucket,))}
+    for hurried, code, left in (
+        (False, "request.deadline", 60),
+        (True, "engine.overloaded", 60),
+        (True, "request.deadline", 50),
+    ):
+        with pytest.raises(Overloaded), charged(scope, 10, hurried=hurried):
+            raise Overloaded("late", code=code)
+        bucket.take(0)
+        assert bucket.wait_s(left) == 0
+        assert bucket.wait_s(left + 1) > 0 or left == 60
+
+
 def test_a_caller_beyond_its_frames_is_told_when_to_come_back(
     opened: Any, tmp_path: Path, grey: bytes, samples: list[SampleClip]
 ) -> None:
@@ -150,5 +165,28 @@ def test_pictures_and_rows_are_frames_and_texts_are_none(
             assert (await embed(shown, shown))[0] == 200
             status, told = await post("/v2/models/fake/infer", frames)
             assert (status, told["code"]) == (429, "quota.frames")
+
+    asyncio.run(run())
+
+
+def test_a_client_in_a_hurry_decodes_nothing_for_free(
+    opened: Any, tmp_path: Path, grey: bytes
+) -> None:
+    keys = tmp_path / "keys.yaml"
+    key, _ = add_key(keys, "a", ["tags"], 6)
+    headers = {"x-api-key": key, "content-type": "image/png"}
+
+    async def run() -> None:
+        flags = {"serve.keys_file": str(keys), "serve.reserve_frames": 4}
+        async with opened(flags) as door:
+            door.engine.go.clear()
+            codes = []
+            for _ in range(2):
+                path = "/v1/tags?timeout_ms=300"
+                late = await door.client.post(path, content=grey, headers=headers)
+                codes.append(late.json()["code"])
+            door.engine.go.set()
+            assert codes[0].endswith(".deadline")
+            assert codes[1] == "quota.frames"
 
     asyncio.run(run())
