@@ -137,7 +137,7 @@ class HandleDoor:
     """
 
     def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = handle
+        self._handle = _of_any_size(handle)
 
     async def embed(self, pixels: Pixels, *, deadline: float | None) -> Embeddings:
         left_s = None if deadline is None else deadline - time.monotonic()
@@ -228,7 +228,8 @@ class HandleTagger:
     """
 
     def __init__(self, handle: DeploymentHandle, plan: TaggingPlan, preview_frames: int) -> None:
-        self._handle, self._plan, self._preview_frames = handle, plan, preview_frames
+        self._handle = _of_any_size(handle)
+        self._plan, self._preview_frames = plan, preview_frames
 
     @property
     def plan(self) -> TaggingPlan:
@@ -278,7 +279,7 @@ class HandleEmbedder:
     """
 
     def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = handle
+        self._handle = _of_any_size(handle)
 
     async def embed(self, job: EmbedJob) -> EmbedAnswer:
         try:
@@ -289,6 +290,15 @@ class HandleEmbedder:
             raise answer
         embedded: EmbedAnswer = answer
         return embedded
+
+
+def _of_any_size(handle: DeploymentHandle) -> DeploymentHandle:
+    """Calls that Ray carries, whatever their size.
+
+    RAY_SERVE_THROUGHPUT_OPTIMIZED sends them by gRPC, whose servers and clients take 4 MB: a short
+    clip, or 27 frames.
+    """
+    return handle.options(_by_reference=True)
 
 
 def _crowded() -> Overloaded:
