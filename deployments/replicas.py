@@ -143,7 +143,7 @@ class HandleDoor:
     """
 
     def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = handle
+        self._handle = _of_any_size(handle)
 
     async def embed(self, pixels: Pixels, *, deadline: float | None) -> Embeddings:
         left_s = None if deadline is None else deadline - time.monotonic()
@@ -231,7 +231,8 @@ class HandleTagger:
     """
 
     def __init__(self, handle: DeploymentHandle, plan: TaggingPlan, preview_frames: int) -> None:
-        self._handle, self._plan, self._preview_frames = handle, plan, preview_frames
+        self._handle = _of_any_size(handle)
+        self._plan, self._preview_frames = plan, preview_frames
         self._full_until = 0.0
 
     @property
@@ -282,12 +283,21 @@ class HandleEmbedder:
     """
 
     def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = handle
+        self._handle = _of_any_size(handle)
 
     async def embed(self, job: EmbedJob) -> EmbedAnswer:
         left_s = job.deadline - time.monotonic()
         embedded: EmbedAnswer = await _answer(self._handle.embed, left_s, job, left_s)
         return embedded
+
+
+def _of_any_size(handle: DeploymentHandle) -> DeploymentHandle:
+    """Calls that Ray carries, whatever their size.
+
+    RAY_SERVE_THROUGHPUT_OPTIMIZED sends them by gRPC, whose servers and clients take 4 MB: a short
+    clip, or 27 frames.
+    """
+    return handle.options(_by_reference=True)
 
 
 class ReplicaLost(Overloaded):

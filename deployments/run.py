@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ray import serve
+from ray.serve.schema import LoggingConfig
 
 from deployments.app import INGRESS, build_app
 from deployments.security.listening import pinned_keys, require_keys_beyond_loopback
@@ -35,9 +36,11 @@ def serving(settings: Settings, name: str = "reelsight") -> Iterator[str]:
     app = build_app(settings)
     host, port = settings.serve.host, settings.serve.port
     with ray_session(settings, progress=False):
-        serve.start(http_options={"host": host, "port": port})
+        # The door writes one line a request; Serve would write two more, in the same stream.
+        quiet = LoggingConfig(enable_access_log=False)
+        serve.start(http_options={"host": host, "port": port}, logging_config=quiet)
         try:
-            serve.run(app, name=name, route_prefix="/")
+            serve.run(app, name=name, route_prefix="/", logging_config=quiet)
             yield f"http://{host}:{port}"
         finally:
             serve.shutdown()
@@ -61,5 +64,7 @@ def drain(timeout_s: float, name: str = "reelsight") -> bool:
     From here on /readyz says 503 and new requests are refused. What is under way has that long.
     """
     ingress = serve.get_deployment_handle(INGRESS, app_name=name)
-    idle = ingress.broadcast("drain", timeout_s).results(timeout_s=timeout_s + _CALL_S)
-    return all(idle)
+    # Tuned for throughput, Serve's handles want an event loop of the caller's; here is none.
+    ingress._init(_run_router_in_separate_loop=True)
+    told = ingress.broadcast("drain", timeout_s)
+    return all(told.results(timeout_s=timeout_s + _CALL_S))

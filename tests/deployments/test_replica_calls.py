@@ -46,6 +46,9 @@ class Handle:
     def __getattr__(self, name: str) -> Any:
         return self
 
+    def options(self, **_: Any) -> Handle:
+        return self
+
     def remote(self, *_: Any) -> Response:
         self.given.append(Response(self._answer))
         return self.given[-1]

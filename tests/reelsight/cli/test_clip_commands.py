@@ -32,7 +32,7 @@ def run(*args: str | Path) -> str:
 
 def test_probe_says_header_index_and_every_plan(clip: Path) -> None:
     told = json.loads(run("probe", clip, "--json"))
-    assert (told["header"]["codec"], told["header"]["width"]) == ("h264", 160)
+    assert (told["header"]["codec"], told["header"]["width"]) == ("h264", 192)
     assert (told["index"]["pictures"], told["index"]["keyframes"]) == (75, 7)
     names = [plan["sampling"] for plan in told["plans"]]
     assert len(names) == len(set(names)) == 18

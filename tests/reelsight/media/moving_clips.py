@@ -62,9 +62,9 @@ def coded(name: str) -> bytes:
         stream: Any = container.add_stream(
             recipe.get("codec", "libx264"), rate=25, options=recipe["options"]
         )
-        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = 192, 128, "yuv420p"
         for k in range(75):
-            picture = np.ascontiguousarray(texture[k : k + 96, 4 * k : 4 * k + 160])
+            picture = np.ascontiguousarray(texture[k : k + 128, 4 * k : 4 * k + 192])
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = k, Fraction(1, 25)
             container.mux(stream.encode(frame))

@@ -5,6 +5,7 @@ What is marked `gpu` runs the library itself, where there is one.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
@@ -35,7 +36,7 @@ from reelsight.nouns.engine_spec import Geometry  # noqa: E402
 from reelsight.nouns.frames import Frames  # noqa: E402
 from tests.reelsight.media.moving_clips import coded  # noqa: E402
 from tests.reelsight.media.test_nvdec_plan import MEAN, P99  # noqa: E402
-from tests.reelsight.media.truth_clips import CASES, make, problems  # noqa: E402
+from tests.reelsight.media.truth_clips import CASES, X265, Video, make, problems  # noqa: E402
 
 RATE, COUNT = Sampling(rate=4), Sampling("count", count=7)
 GEOMETRY, LIMITS = Geometry(224), MediaLimits()
@@ -246,6 +247,16 @@ def test_what_could_be_read_in_two_ways_is_refused(
     backend: NvdecBackend, library: Library, name: str, why: str
 ) -> None:
     assert why in refusal(backend, make(CASES[name]))
+    assert library.created == 0
+
+
+def test_a_clip_below_the_hardwares_least_size_is_refused(
+    backend: NvdecBackend, library: Library
+) -> None:
+    small = dataclasses.replace(
+        CASES["hevc"], video=Video(codec="libx265", options=X265, width=192, height=128)
+    )
+    assert "it takes hevc from 144x144 on, not 192x128" in refusal(backend, make(small))
     assert library.created == 0
 
 

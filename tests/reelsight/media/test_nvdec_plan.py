@@ -119,8 +119,8 @@ def test_a_wrong_reading_of_the_numbers_is_far_beyond_the_levels(wrong: dict[str
     codec, frames = pictures(coded("h264 no B"), 11)
     right = yuv_of(frames[0], codec)
     fields: dict[str, Any] = {
-        "width": 160,
-        "height": 96,
+        "width": 192,
+        "height": 128,
         "matrix": right.matrix,
         "full": False,
         "left": True,

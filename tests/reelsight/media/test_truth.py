@@ -92,7 +92,7 @@ MADE: dict[str, Callable[[dict[str, Any]], bool]] = {
     "bt709 limited": lambda s: s["matrix"] == 1 and s["range"] == 1,
     "bt709 full": lambda s: s["matrix"] == 1 and s["range"] == 2,
     "matrix untold, large": lambda s: s["matrix"] == 2,
-    "odd size": lambda s: s["size"] == (159, 119),
+    "odd size": lambda s: s["size"] == (191, 145),
     "size changes": lambda s: s["sizes"] == 2,
     "size changes in a transport stream": lambda s: s["sizes"] == 2,
     "several video streams": lambda s: s["streams"] == 2,

@@ -37,6 +37,9 @@ __all__ = ["NvdecBackend", "yuv_of"]
 _SURFACES, _SURFACE_BYTES = 32, 256 << 20
 # FFmpeg's name of a pixel format, and bits of a sample. 4:2:0 is all that every NVDEC gives.
 _FORMATS = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10}
+# Least width and height that the hardware takes, as NVIDIA's table of formats has them; smaller
+# pictures fail in the library without a reason.
+_LEAST = {"h264": (48, 16), "hevc": (144, 144), "vp9": (128, 128), "av1": (128, 128)}
 # Codecs whose chroma lies left where the stream does not say; with the others it lies between.
 # FFmpeg reads it so, and what the stream does say (rarely: top left, in HDR) is not looked at.
 _LEFT = frozenset({"h264", "hevc"})
@@ -217,6 +220,12 @@ def yuv_of(facts: Facts) -> Yuv:
     bits = _FORMATS.get(header.pixel_format)
     if bits is None or facts.matrix is None:
         raise unsuited("nvdec", f"its pictures are {header.pixel_format}, not 4:2:0 of 8 or 10 bit")
+    least = _LEAST.get(header.codec, (0, 0))
+    if facts.width < least[0] or facts.height < least[1]:
+        size = f"{facts.width}x{facts.height}"
+        raise unsuited(
+            "nvdec", f"it takes {header.codec} from {least[0]}x{least[1]} on, not {size}"
+        )
     if facts.interlaced:
         raise unsuited("nvdec", "it is interlaced, and one field would be made up")
     left = header.codec in _LEFT

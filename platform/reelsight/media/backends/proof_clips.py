@@ -18,7 +18,8 @@ from av.error import FFmpegError
 
 __all__ = ["ProofClip", "hues_shown", "number_shown", "proof_clips"]
 
-_WIDTH, _HEIGHT, _COUNT = 192, 128, 48
+# A hardware decoder of HEVC takes no less than 144 either way.
+_WIDTH, _HEIGHT, _COUNT = 192, 144, 48
 _DARK, _BRIGHT = 40, 215
 _HUES = ((200, 50, 50), (50, 180, 60), (40, 60, 200), (190, 140, 110))
 _EVEN = tuple(range(0, 40 * _COUNT, 40))
