@@ -163,16 +163,26 @@ def _await_health(tree: Tree, process: subprocess.Popen[bytes], timeout_s: float
 
 
 def _end(process: subprocess.Popen[bytes], patience_s: float = 45.0) -> None:
-    below = descendants(process.pid)
+    below = {pid: _born(pid) for pid in descendants(process.pid)}
     process.send_signal(signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(patience_s)
-    # What it left behind has other parents now; a process group or a name would reach too far.
-    below = [*below, *descendants(process.pid)]
-    for pid in [process.pid, *below] if process.poll() is None else below:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    below |= {pid: _born(pid) for pid in descendants(process.pid)}
+    if process.poll() is None:
+        process.kill()
     process.wait()
+    # What it left behind has other parents now; a process group or a name would reach too far.
+    for pid, born in below.items():
+        if born is not None and _born(pid) == born:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _born(pid: int) -> int | None:
+    """The kernel's tick at which a process began, which its successor by number does not have."""
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    return None
 
 
 def _pss_mib(pid: int) -> float:

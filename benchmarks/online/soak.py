@@ -102,8 +102,9 @@ def kills(
     errors = len(bad) - len(refused) - len(told_to_wait)
     share = len(bad) / max(1, len(outcomes))
     return {
-        "kills": len(away) - away.count(None),
-        "two_again_after_s": away,
+        "turns": len(away),
+        "kills": sum(killed for killed, _ in away),
+        "two_again_after_s": [seconds for killed, seconds in away if killed],
         "requests": len(outcomes),
         "unsent": told["unsent"],
         "rate_per_s": round(order.rate, 2),
@@ -122,20 +123,20 @@ def kills(
     }
 
 
-def _kill_one(replicas: Path, turn: int, patience_s: float) -> float | None:
-    """Kill a replica; seconds until two others run, None where that took too long."""
+def _kill_one(replicas: Path, turn: int, patience_s: float) -> tuple[bool, float | None]:
+    """Kill a replica, where two run; seconds until two run again, None where that took too long."""
     before = _running(replicas)
     if len(before) < 2:
-        return None
+        return False, None
     victim = before[turn % len(before)]
     os.kill(victim, signal.SIGKILL)
     at = time.monotonic()
     while time.monotonic() - at < patience_s:
         now = _running(replicas)
         if len(now) == 2 and victim not in now:
-            return round(time.monotonic() - at, 1)
+            return True, round(time.monotonic() - at, 1)
         time.sleep(0.2)
-    return None
+    return True, None
 
 
 def _running(replicas: Path) -> list[int]:

@@ -83,12 +83,13 @@ def soak_table(document: dict[str, Any]) -> str:
 
 def _soaked(found: dict[str, Any]) -> dict[str, str]:
     kills, swaps = found["kills"], found["swaps"]
-    again = [one for one in kills["two_again_after_s"] if one is not None]
     words = "; ".join(f"{n} x {what}" for what, n in kills["words"].items()) or "none"
     aims = {**kills["aims"], **{f"swaps: {k}": v for k, v in swaps["aims"].items()}}
     return {
         "replicas killed": f"{kills['kills']}",
-        "two again after, at most, s": f"{max(again):.1f}" if again else "-",
+        "two again after, s": ", ".join(
+            "longer" if one is None else f"{one:g}" for one in kills["two_again_after_s"]
+        ),
         "requests": f"{kills['requests']:,} at {kills['rate_per_s']:.1f} / s",
         "not answered": f"{kills['not_answered_share']:.3%} ({words})",
         "of these 429 or 503 with Retry-After": f"{kills['told_to_wait']}",
