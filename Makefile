@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := .demo
 
 
-.PHONY: .python demo test check test-export test-trt bench-pipeline bench-poison bench-decode fuzz-media bench-engines lock clean
+.PHONY: .python demo test check test-export test-trt bench-pipeline bench-poison bench-decode bench-online fuzz-media bench-engines lock clean
 
 demo: $(VENV)/.base
 	@bash scripts/demo.sh $(BIN) $(DEMO)
@@ -41,6 +41,14 @@ bench-pipeline: .venv-export/.done
 bench-decode: .venv-bench-decode/.done
 	.venv-bench-decode/bin/python -m benchmarks.decode
 	.venv-bench-decode/bin/python -m benchmarks.tables
+
+# Against FastAPI with torch, LitServe, and Ray Serve's own tutorial. COMPARED, OVERLOAD
+# and SOAK are the flags of its three programs.
+bench-online: .venv-bench-online/.done
+	.venv-bench-online/bin/python -m benchmarks.online $(COMPARED)
+	.venv-bench-online/bin/python -m benchmarks.online.overload $(OVERLOAD)
+	.venv-bench-online/bin/python -m benchmarks.online.soak $(SOAK)
+	.venv-bench-online/bin/python -m benchmarks.tables
 
 # Clips that crash, hang and burst their decoder, in a whole run.
 bench-poison: $(VENV)/.dev
@@ -84,6 +92,13 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.base
 	.venv-bench-decode/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+.venv-bench-online/.done: requirements/dev.lock requirements/bench-online.txt pyproject.toml | .python
+	$(PYTHON) -m venv .venv-bench-online
+	.venv-bench-online/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	.venv-bench-online/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/bench-online.txt
+	.venv-bench-online/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
 # Made of proprietary files: never part of the repository or of a package.
 .venv-export/stubs/.done: scripts/trt_stubs.py .venv-export/.done
 	.venv-export/bin/python scripts/trt_stubs.py .venv-export/stubs
@@ -105,4 +120,4 @@ lock:
 	uv pip compile pyproject.toml requirements/build.in --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -c requirements/base.lock -o requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-s3 .redis $(DEMO) .bench-decode .bench-poison .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-bench-online .venv-s3 .redis $(DEMO) .bench-decode .bench-poison .mypy_cache .ruff_cache .import_linter_cache

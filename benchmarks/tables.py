@@ -1,6 +1,7 @@
 """Make the tables of the pages from results/*.json, or check that they are current.
 
 A table stands between `<!-- table:NAME -->` and `<!-- /table -->` and is never edited by hand.
+NAME is of the file; where a file makes several tables, NAME:PART.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from typing import Any
 from benchmarks.decode.cost_table import cost_table
 from benchmarks.decode.table import truth_table
 from benchmarks.engines.table import engines_table
+from benchmarks.online.table import online_table, overload_table, soak_table
 
 __all__ = ["main", "render"]
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = ("README.md", "docs/benchmarks.md", "docs/engines.md", "docs/decode.md")
-_BLOCK = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- table:(?P<name>[\w:-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
 def pipeline_cpu(document: dict[str, Any]) -> str:
@@ -102,6 +104,9 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "decode-cpu": cost_table,
     "decode-truth": truth_table,
     "poison-cpu": poison_cpu,
+    "online-cpu": online_table,
+    "online-cpu:overload": overload_table,
+    "online-cpu:soak": soak_table,
 }
 
 
@@ -119,7 +124,8 @@ def render(page: str, results: Path) -> str:
 
     def table(match: re.Match[str]) -> str:
         name = match["name"]
-        document = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
+        file = results / f"{name.partition(':')[0]}.json"
+        document = json.loads(file.read_text(encoding="utf-8"))
         return f"{match[1]}{TABLES[name](document)}\n{match[3]}"
 
     return _BLOCK.sub(table, page)

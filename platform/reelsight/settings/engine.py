@@ -46,7 +46,7 @@ class EngineSettings(Group):
     require_signature: bool = False
     trusted_keys: tuple[str, ...] = ()
     threads: int = Field(default=1, ge=1)
-    buckets: tuple[int, ...] = (4, 8, 16, 32)
+    buckets: tuple[int, ...] = (2, 4, 8, 16, 32)
     max_queued_frames: int = Field(default=2048, ge=1)
 
     @field_validator("buckets")
