@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.decode.cost_table import cost_table
+from benchmarks.decode.nvdec_table import nvdec_table
 from benchmarks.decode.table import truth_table
 from benchmarks.engines.table import engines_table
 from benchmarks.online.table import online_table, overload_table, soak_table
@@ -102,6 +103,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "engines-cpu": engines_table,
     "engines-h200": engines_table,
     "decode-cpu": cost_table,
+    "decode-h200": nvdec_table,
     "decode-truth": truth_table,
     "poison-cpu": poison_cpu,
     "online-cpu": online_table,
