@@ -24,7 +24,7 @@ _GRID = 8
 FAKE_MODEL_HASH = hashlib.sha256(b"reelsight-fake-1").hexdigest()
 
 
-def fake_spec(size: int = 64, buckets: tuple[int, ...] = (4, 8, 16, 32)) -> EngineSpec:
+def fake_spec(size: int = 64, buckets: tuple[int, ...] = (2, 4, 8, 16, 32)) -> EngineSpec:
     """The spec of a fake engine that takes size x size pictures."""
     return EngineSpec(
         model="fake",

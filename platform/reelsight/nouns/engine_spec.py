@@ -52,7 +52,7 @@ class EngineSpec:
     onnx_sha256: str
     geometry: Geometry
     dim: int
-    buckets: tuple[int, ...] = (4, 8, 16, 32)
+    buckets: tuple[int, ...] = (2, 4, 8, 16, 32)
 
     def __post_init__(self) -> None:
         if (

@@ -225,6 +225,6 @@ def test_an_observer_hears_of_every_wait_and_batch() -> None:
     host.close()
     assert len(ear.waits) == 2  # One a request, though the second is split.
     assert min(ear.waits) >= 0
-    assert [(frames, bucket) for frames, bucket, _ in ear.batches] == [(1, 4), (32, 32), (8, 8)]
+    assert [(frames, bucket) for frames, bucket, _ in ear.batches] == [(1, 2), (32, 32), (8, 8)]
     assert sum(seconds for *_, seconds in ear.batches) == pytest.approx(host.stats.busy_s)
     assert host.queued_frames == 0
