@@ -161,6 +161,28 @@ def test_a_full_decode_lane_refuses_before_it_reads(full_lane: FullLane, grey: b
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+    ("preferred", "status", "code"),
+    [
+        (["wait=0"], 202, None),
+        (["handling=lenient", "Respond-Async"], 202, None),
+        (["wait=30"], 503, "serve.overloaded"),
+        (["respond-asynchronously"], 503, "serve.overloaded"),
+        (["respond-async", "wait=soon"], 400, "request.prefer"),
+    ],
+)
+def test_a_full_decode_lane_takes_who_prefers_to_be_answered_later(
+    full_lane: FullLane, grey: bytes, preferred: list[str], status: int, code: str | None
+) -> None:
+    async def run() -> None:
+        async with full_lane() as door:
+            headers = [*RAW.items(), *(("prefer", value) for value in preferred)]
+            answer = await door.client.post("/v1/tags", content=grey, headers=headers)
+            assert (answer.status_code, answer.json().get("code")) == (status, code)
+
+    asyncio.run(run())
+
+
 def test_bodies_are_bounded_together(opened: Any, grey: bytes) -> None:
     async def chunked() -> AsyncIterator[bytes]:
         yield grey[:50]
