@@ -2,71 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from engines.cuda.pipeline import Pipeline, open_largest_first
-from engines.cuda.slots import Slot
 from reelsight.engine.fake import FakeEngine, fake_spec
 from reelsight.errors import EngineError
 from tests.engines.cuda.host_device import HostDevice
+from tests.engines.cuda.sum_lane import SPEC, SumLane
 
-SPEC = fake_spec(buckets=(2, 4, 8))
 MEMORY = "engine.out_of_memory"
-
-
-class SumLane:
-    """Embeds as the fake engine does, with one scratch buffer that a second batch would spoil."""
-
-    def __init__(self, device: HostDevice, bucket: int) -> None:
-        self._device, self.bucket = device, bucket
-        self._engine = FakeEngine(fake_spec(buckets=(bucket,)))
-        self.computed: list[int] = []
-        self.refuse: str | None = None
-        self.closed = False
-
-    def enqueue(self, slot: Slot) -> None:
-        assert not self.closed
-        if self.refuse is not None:
-            raise EngineError("refused as told", code=self.refuse)
-        shape = (self.bucket, 64, 64, 3)
-        source = self._device.buffers[slot.device_in.address]
-        target = self._device.buffers[slot.device_out.address]
-
-        def compute() -> None:
-            frames = source[: int(np.prod(shape))].reshape(shape)
-            self.computed.append(int(frames.flat[0]))
-            rows = self._engine.run(frames).reshape(-1).view(np.uint8)
-            target[: rows.size] = rows
-
-        slot.stream.do(compute)  # type: ignore[attr-defined]
-
-    def close(self) -> None:
-        self.closed = True
-
-
-@pytest.fixture
-def device() -> Iterator[HostDevice]:
-    device = HostDevice()
-    with device.current():
-        yield device
-    assert device.live == 0
-
-
-@pytest.fixture
-def lanes(device: HostDevice) -> dict[int, SumLane]:
-    return {bucket: SumLane(device, bucket) for bucket in SPEC.buckets}
-
-
-@pytest.fixture
-def pipeline(device: HostDevice, lanes: dict[int, SumLane]) -> Iterator[Pipeline[SumLane]]:
-    made = Pipeline(SPEC, device, lanes.values(), slots=3)
-    yield made
-    made.close()
-    assert all(lane.closed for lane in lanes.values())
 
 
 def pictures(n: int, mark: int) -> npt.NDArray[np.uint8]:
