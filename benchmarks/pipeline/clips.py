@@ -10,15 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.footage import Coding, encode, rate_of
+
 __all__ = ["SHAPES", "ClipShape", "describe", "encode_clip", "make_clips", "write_manifest"]
 
-# ffmpeg's numbers of BT.601 and of limited range: named in the stream, so that every decoder turns
-# the same YUV into the same RGB.
-_BT601, _LIMITED = 6, 1
+_FAST = {"preset": "fast", "crf": "23"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +90,12 @@ def encode_clip(footage: Path, shape: ClipShape, path: Path, *, skip: int) -> Pa
         `path`.
     """
     if not path.exists():
-        draft = path.with_suffix(".draft.mp4")
-        _encode(footage / shape.footage, shape, draft, skip=skip)
-        draft.rename(path)
+        source = footage / shape.footage
+        gop = rate_of(source) * shape.gop_s
+        coding = Coding(
+            "libx264", shape.width, shape.height, gop, _FAST, "ITU601", footage_types=True
+        )
+        encode(source, path, coding, shape.seconds, skip=skip)
     return path
 
 
@@ -109,45 +111,3 @@ def write_manifest(paths: list[Path], manifest: Path, *, times: int = 1) -> None
 def describe() -> list[dict[str, Any]]:
     """The shapes, for the results file."""
     return [asdict(shape) for shape in SHAPES]
-
-
-def _encode(source: Path, shape: ClipShape, target: Path, *, skip: int) -> None:
-    with av.open(str(target), "w") as output:
-        rate = _rate(source)
-        stream = output.add_stream("libx264", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = shape.width, shape.height, "yuv420p"
-        stream.options = {"preset": "fast", "crf": "23"}
-        context = stream.codec_context
-        context.gop_size = rate * shape.gop_s
-        context.colorspace, context.color_range = _BT601, _LIMITED
-        wanted = shape.seconds * rate
-        for number, frame in enumerate(_endless(source, skip)):
-            if number == wanted:
-                break
-            scaled = frame.reformat(
-                shape.width,
-                shape.height,
-                "yuv420p",
-                dst_colorspace="ITU601",
-                dst_color_range="MPEG",
-                interpolation="BICUBIC",
-            )
-            scaled.pts, scaled.time_base = number, 1 / context.framerate
-            output.mux(stream.encode(scaled))
-        output.mux(stream.encode(None))
-
-
-def _rate(source: Path) -> int:
-    with av.open(str(source)) as container:
-        return round(container.streams.video[0].average_rate or 25)
-
-
-def _endless(source: Path, skip: int) -> Any:
-    """Frames of a file, over and over, without the first `skip` of the first turn."""
-    while True:
-        with av.open(str(source)) as container:
-            for frame in container.decode(video=0):
-                if skip:
-                    skip -= 1
-                    continue
-                yield frame

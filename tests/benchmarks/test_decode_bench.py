@@ -20,6 +20,7 @@ from benchmarks.decode.cost_table import cost_table
 from benchmarks.decode.cpu_time import tree_cpu_s
 from benchmarks.decode.rivals import aims, ratios, settle
 from benchmarks.decode.shown import Given, Shown, everything_shown
+from benchmarks.footage import Coding
 
 RATE, SECONDS = 10, 4
 
@@ -37,9 +38,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
             picture = np.ascontiguousarray(noise[:, 12 * number : 12 * number + 320])
             output.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
         output.mux(stream.encode(None))
-    made = MadeClip(
-        "made", "libx264", 320, 192, 10, {"bf": "3"}, seconds=SECONDS, footage="noise.mp4"
-    )
+    coding = Coding("libx264", 320, 192, 10, {"bf": "3"})
+    made = MadeClip("made", coding, seconds=SECONDS, footage="noise.mp4")
     return make_clips((made,), root, root)[0]
 
 
