@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import httpx
 import uvicorn
 from fastapi import FastAPI
+
+Ask = Callable[[httpx.AsyncClient], Awaitable[None]]
+Asked = Callable[..., None]
 
 
 def free_port() -> int:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
-import pytest
 
 from deployments.app import single_api
 from reelsight.engine import EngineHost, EngineRecipe
@@ -17,37 +15,7 @@ from reelsight.runner import SequentialRunner
 from reelsight.samples.clips import SampleClip
 from reelsight.settings import Settings
 from reelsight.steps import ClipRequest
-
-Ask = Callable[[httpx.AsyncClient], Awaitable[None]]
-
-
-@asynccontextmanager
-async def door(
-    recipe: EngineRecipe, plan: TaggingPlan, settings: Settings
-) -> AsyncIterator[httpx.AsyncClient]:
-    api = single_api(recipe, plan, settings)
-    transport = httpx.ASGITransport(api)
-    async with (
-        api.router.lifespan_context(api),
-        httpx.AsyncClient(transport=transport, base_url="http://door") as client,
-    ):
-        yield client
-
-
-@pytest.fixture
-def asked(
-    fake_recipe: EngineRecipe, fake_plan: TaggingPlan, fake_settings: Settings
-) -> Callable[[Ask], None]:
-    """Runs questions to a door."""
-
-    def run(ask: Ask) -> None:
-        async def whole() -> None:
-            async with door(fake_recipe, fake_plan, fake_settings) as client:
-                await ask(client)
-
-        asyncio.run(whole())
-
-    return run
+from tests.deployments.doors import Asked, asking
 
 
 def problem_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
@@ -62,7 +30,7 @@ def problem_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]
 
 
 def test_three_bodies_and_the_runner_without_http_agree(
-    asked: Callable[[Ask], None],
+    asked: Asked,
     samples: list[SampleClip],
     fake_recipe: EngineRecipe,
     fake_plan: TaggingPlan,
@@ -98,7 +66,7 @@ def test_three_bodies_and_the_runner_without_http_agree(
     asked(ask)
 
 
-def test_refusals_are_problems(asked: Callable[[Ask], None], samples: list[SampleClip]) -> None:
+def test_refusals_are_problems(asked: Asked, samples: list[SampleClip]) -> None:
     clip = samples[0].path.read_bytes()
     raw = {"content-type": "video/mp4"}
 
@@ -141,7 +109,7 @@ def test_refusals_are_problems(asked: Callable[[Ask], None], samples: list[Sampl
 
 
 def test_a_damaged_clip_is_refused_as_its_report_says(
-    asked: Callable[[Ask], None], samples: list[SampleClip]
+    asked: Asked, samples: list[SampleClip]
 ) -> None:
     data = bytearray(samples[0].path.read_bytes())
     data[:64] = bytes(64)
@@ -169,7 +137,7 @@ def test_a_body_beyond_the_cap_is_refused_while_it_comes(
             yield b"x" * (1 << 14)
 
     async def whole() -> None:
-        async with door(fake_recipe, fake_plan, settings) as client:
+        async with asking(single_api(fake_recipe, fake_plan, settings)) as client:
             raw = {"content-type": "video/mp4"}
             told = await client.post("/v1/tags", content=b"x" * (1 << 18), headers=raw)
             problem_of(told, 413, "request.too_large")
@@ -180,7 +148,7 @@ def test_a_body_beyond_the_cap_is_refused_while_it_comes(
     assert sent <= 1 << 19
 
 
-def test_health_models_and_names(asked: Callable[[Ask], None], fake_plan: TaggingPlan) -> None:
+def test_health_models_and_names(asked: Asked, fake_plan: TaggingPlan) -> None:
     async def ask(client: httpx.AsyncClient) -> None:
         for path in ("/healthz", "/readyz"):
             assert (await client.get(path)).json() == {"status": "ok"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from reelsight.labels import BankDefinition, BankRef, BankShelf, LabelDefinition
 from reelsight.labels.release import change
 from reelsight.plan import TaggingPlan
 from reelsight.settings import Settings
+from tests.deployments.doors import free_port
 
 SWAPS, LOADS, LIVE_S = 50, 3, 5.0
 
@@ -108,9 +108,7 @@ def released_elsewhere(settings: Settings, plan: TaggingPlan) -> BankRef:
 def test_fifty_swaps_on_two_replicas_fail_nothing_and_mix_nothing(
     tmp_path: Path, fake_plan: TaggingPlan
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     flags = {
         "engine.backend": "fake",
         "data_dir": str(tmp_path),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from reelsight.plan import TaggingPlan
 from reelsight.runner import SequentialRunner
 from reelsight.settings import Settings
 from reelsight.steps import ClipRequest
+from tests.deployments.doors import free_port
 
 NEAR, FAR = 0.985, 0.5
 
@@ -216,9 +216,7 @@ def test_replicas_of_a_second_engine_decide(
     plan = plan_with(fake_plan, coarse, precise, [("alarm", 0.99, True)])
     monkeypatch.setattr(deployments.app, "recipe_for", lambda _: coarse)
     monkeypatch.setattr(deployments.app, "plan_for", lambda *_: plan)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     flags: dict[str, Any] = {
         "engine.backend": "fake",
         "data_dir": str(tmp_path),

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import io
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -21,11 +21,9 @@ from reelsight.engine import EngineHost, EngineRecipe
 from reelsight.media.limits import MediaLimits
 from reelsight.media.sampler import Sampling
 from reelsight.media.stills import decode_still
-from reelsight.plan import TaggingPlan, plan_for
+from reelsight.plan import plan_for
 from reelsight.settings import Settings
-from tests.deployments.doors import asking, listening
-
-Ask = Callable[[httpx.AsyncClient], Awaitable[None]]
+from tests.deployments.doors import Asked, listening
 
 
 def picture(shade: int = 0, kind: str = "PNG") -> bytes:
@@ -54,23 +52,6 @@ def shipped(
         openai.OpenAI(base_url=f"http://{address}/v1", api_key="-", max_retries=0) as client,
     ):
         yield client, recipe
-
-
-@pytest.fixture
-def asked(fake_recipe: EngineRecipe, fake_plan: TaggingPlan) -> Callable[..., None]:
-    """Runs questions to a door with the fake engine."""
-
-    def run(ask: Ask, **flags: Any) -> None:
-        named = {name.replace("__", "."): value for name, value in flags.items()}
-        settings = Settings.load(None, {"engine.backend": "fake", **named})
-
-        async def whole() -> None:
-            async with asking(single_api(fake_recipe, fake_plan, settings)) as client:
-                await ask(client)
-
-        asyncio.run(whole())
-
-    return run
 
 
 def test_openais_client_gets_the_text_towers_vectors(
@@ -134,9 +115,7 @@ def test_openais_client_raises_its_own_errors_with_our_words(
     assert cut.value.type == "invalid_request_error"
 
 
-def test_pictures_have_the_rows_of_their_tags(
-    asked: Callable[..., None], fake_recipe: EngineRecipe
-) -> None:
+def test_pictures_have_the_rows_of_their_tags(asked: Asked, fake_recipe: EngineRecipe) -> None:
     engine, tower = fake_recipe.open_engine(), fake_recipe.open_text()
 
     async def ask(client: httpx.AsyncClient) -> None:
@@ -158,7 +137,7 @@ def test_pictures_have_the_rows_of_their_tags(
             assert alone.json()["data"][0]["embedding"] == row.tolist()
 
     # More pictures than may wait: a request does not crowd itself out.
-    asked(ask, serve__max_waiting_clips=1, serve__decoders=2)
+    asked(ask, {"serve.max_waiting_clips": 1, "serve.decoders": 2})
 
 
 def _bad_inputs() -> list[tuple[Any, int, str]]:
@@ -190,7 +169,7 @@ def _bad_inputs() -> list[tuple[Any, int, str]]:
     ]
 
 
-def test_what_cannot_be_embedded_says_why(asked: Callable[..., None]) -> None:
+def test_what_cannot_be_embedded_says_why(asked: Asked) -> None:
     async def ask(client: httpx.AsyncClient) -> None:
         async def refused(status: int, code: str, **how: Any) -> str:
             answer = await client.post("/v1/embeddings", **how)
@@ -230,15 +209,11 @@ def test_what_cannot_be_embedded_says_why(asked: Callable[..., None]) -> None:
             answer = await client.post("/v1/embeddings", json={**body, "input": text})
             assert answer.json()["usage"]["pictures"] == 0
 
-    asked(
-        ask,
-        **{
-            "serve.embeddings": {"max_inputs": 8, "max_chars": 200, "max_body_bytes": 300_000},
-        },
-    )
+    limits = {"max_inputs": 8, "max_chars": 200, "max_body_bytes": 300_000}
+    asked(ask, {"serve.embeddings": limits})
 
 
-def test_a_head_that_is_almost_a_data_url_costs_no_time(asked: Callable[..., None]) -> None:
+def test_a_head_that_is_almost_a_data_url_costs_no_time(asked: Asked) -> None:
     async def ask(client: httpx.AsyncClient) -> None:
         body = json.dumps({"model": "fake", "input": "data:" + "a" * 8_000_000})
         answer = await asyncio.wait_for(client.post("/v1/embeddings", content=body), 10)
@@ -247,7 +222,7 @@ def test_a_head_that_is_almost_a_data_url_costs_no_time(asked: Callable[..., Non
     asked(ask)
 
 
-def test_without_a_text_tower_pictures_remain(asked: Callable[..., None]) -> None:
+def test_without_a_text_tower_pictures_remain(asked: Asked) -> None:
     async def ask(client: httpx.AsyncClient) -> None:
         post = client.post
         refused = await post("/v1/embeddings", json={"model": "fake", "input": "a cat"})
@@ -257,4 +232,4 @@ def test_without_a_text_tower_pictures_remain(asked: Callable[..., None]) -> Non
         )
         assert seen.status_code == 200
 
-    asked(ask, serve__embeddings__text=False)
+    asked(ask, {"serve.embeddings.text": False})

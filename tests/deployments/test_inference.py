@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,10 +18,9 @@ from deployments.app import single_api
 from reelsight.engine import EngineRecipe, FakeEngine
 from reelsight.plan import TaggingPlan, plan_for
 from reelsight.settings import Settings
-from tests.deployments.doors import asking, listening
+from tests.deployments.doors import Asked, listening
 
 Pixels = npt.NDArray[np.uint8]
-Ask = Callable[[httpx.AsyncClient], Awaitable[None]]
 
 
 def noise(n: int, seed: int = 0) -> Pixels:
@@ -45,22 +43,6 @@ def client(
         triton.InferenceServerClient(address, concurrency=4) as made,
     ):
         yield made
-
-
-@pytest.fixture
-def asked(fake_recipe: EngineRecipe, fake_plan: TaggingPlan) -> Callable[..., None]:
-    """Runs questions to a door with the fake engine."""
-
-    def run(ask: Ask, **inference: Any) -> None:
-        settings = Settings.load(None, {"engine.backend": "fake", "serve.inference": inference})
-
-        async def whole() -> None:
-            async with asking(single_api(fake_recipe, fake_plan, settings)) as client:
-                await ask(client)
-
-        asyncio.run(whole())
-
-    return run
 
 
 def test_tritons_client_learns_what_there_is(client: Any, fake_recipe: EngineRecipe) -> None:
@@ -150,7 +132,7 @@ def _head(**change: Any) -> dict[str, Any]:
     return {"inputs": [given]}
 
 
-def test_bytes_that_are_no_request_are_refused(asked: Callable[..., None]) -> None:
+def test_bytes_that_are_no_request_are_refused(asked: Asked) -> None:
     frame = 64 * 64 * 3
     flat, raw = [7] * frame, bytes(frame)
     sized = {"parameters": {"binary_data_size": frame}}
@@ -225,7 +207,7 @@ def test_bytes_that_are_no_request_are_refused(asked: Callable[..., None]) -> No
         wrong = await client.get("/v2/models/fake/infer")
         assert wrong.json()["error"]
 
-    asked(ask, max_frames=4, max_json_bytes=400_000)
+    asked(ask, {"serve.inference": {"max_frames": 4, "max_json_bytes": 400_000}})
 
 
 def test_a_model_whose_name_has_a_slash(fake_recipe: EngineRecipe, fake_settings: Settings) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -21,9 +21,8 @@ from reelsight.engine import EngineRecipe
 from reelsight.plan import TaggingPlan
 from reelsight.samples.clips import SampleClip
 from reelsight.settings import Settings
-from tests.deployments.doors import asking
+from tests.deployments.doors import Asked, asking
 
-Ask = Callable[[httpx.AsyncClient], Awaitable[None]]
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -39,20 +38,6 @@ def values(text: str) -> Samples:
 
 def at(found: Samples, name: str, **labels: str) -> float:
     return found[name, frozenset(labels.items())]
-
-
-@pytest.fixture
-def asked(
-    fake_recipe: EngineRecipe, fake_plan: TaggingPlan, fake_settings: Settings
-) -> Callable[[Ask], None]:
-    def run(ask: Ask) -> None:
-        async def whole() -> None:
-            async with asking(single_api(fake_recipe, fake_plan, fake_settings)) as client:
-                await ask(client)
-
-        asyncio.run(whole())
-
-    return run
 
 
 @pytest.fixture
@@ -76,7 +61,7 @@ def lines() -> Iterator[Callable[[], list[dict[str, object]]]]:
 
 
 def test_what_went_through_is_counted(
-    asked: Callable[[Ask], None], samples: list[SampleClip], fake_plan: TaggingPlan
+    asked: Asked, samples: list[SampleClip], fake_plan: TaggingPlan
 ) -> None:
     async def ask(client: httpx.AsyncClient) -> None:
         frames = 0
@@ -185,7 +170,7 @@ def test_parts_of_one_replica_are_told_together_and_apart() -> None:
 
 
 def test_a_request_is_one_line_with_its_name(
-    asked: Callable[[Ask], None],
+    asked: Asked,
     lines: Callable[[], list[dict[str, object]]],
     samples: list[SampleClip],
     fake_plan: TaggingPlan,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import httpx
 import pytest
 
@@ -14,21 +12,13 @@ from reelsight.runner import SequentialRunner
 from reelsight.samples.clips import SampleClip
 from reelsight.settings import Settings
 from reelsight.steps import ClipRequest
-
-
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-        return number
+from tests.deployments.doors import free_port
 
 
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("topology", ["single", "split"])
 def test_the_answers_are_those_of_the_runner(
     topology: str,
-    port: int,
     samples: list[SampleClip],
     fake_recipe: EngineRecipe,
     fake_plan: TaggingPlan,
@@ -42,7 +32,7 @@ def test_the_answers_are_those_of_the_runner(
         {
             "engine.backend": "fake",
             "serve.topology": topology,
-            "serve.port": port,
+            "serve.port": free_port(),
             "serve.decoders": 2,
         },
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -64,6 +63,18 @@ class Door:
     api: FastAPI
     engine: HeldEngine
     host: EngineHost
+
+
+class CountedBody:
+    """A body that knows how often a part of it was taken."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.reads = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.reads += 1
+        yield self._data
 
 
 OpenDoor = Callable[..., AbstractAsyncContextManager[Door]]
@@ -135,11 +146,3 @@ def grey() -> bytes:
 @pytest.fixture(scope="session")
 def white() -> bytes:
     return picture(255)
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-        return number

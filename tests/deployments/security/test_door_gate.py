@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -200,11 +199,6 @@ def test_what_is_refused_is_counted_and_names_its_code(
 def test_a_stranger_is_refused_before_its_body_is_read(opened: Any, keys_file: Path) -> None:
     add_key(keys_file, "a", ["tags"])
     read = 0
-
-    async def body() -> AsyncIterator[bytes]:
-        nonlocal read
-        read += 1
-        yield b"x"
 
     async def run() -> None:
         async with opened({"serve.keys_file": str(keys_file)}) as door:

@@ -14,6 +14,7 @@ from deployments.run import drain, serving
 from reelsight.keyring import add_key
 from reelsight.samples.clips import SampleClip
 from reelsight.settings import Settings
+from tests.deployments.doors import free_port
 
 RAW = {"content-type": "image/png"}
 
@@ -53,13 +54,11 @@ def test_what_is_under_way_is_finished_and_what_comes_is_refused(opened: Any, gr
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_serve_drains_and_asks_for_keys(
-    free_port: int, samples: list[SampleClip], tmp_path: Any
-) -> None:
+def test_serve_drains_and_asks_for_keys(samples: list[SampleClip], tmp_path: Any) -> None:
     key, _ = add_key(tmp_path / "keys.yaml", "tagger", ["tags"])
     flags = {
         "engine.backend": "fake",
-        "serve.port": free_port,
+        "serve.port": free_port(),
         "serve.decoders": 1,
         "serve.keys_file": str(tmp_path / "keys.yaml"),
     }

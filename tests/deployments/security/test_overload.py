@@ -16,6 +16,7 @@ import pytest
 from deployments.admission import Room
 from reelsight.errors import Overloaded
 from reelsight.steps import LoadedClip, load_clip
+from tests.deployments.security.conftest import CountedBody
 
 FullLane = Callable[[], AbstractAsyncContextManager[Any]]
 
@@ -116,12 +117,7 @@ def test_three_times_the_capacity(opened: Any, grey: bytes) -> None:
 
 
 def test_a_full_replica_refuses_before_it_reads(opened: Any, grey: bytes) -> None:
-    read = 0
-
-    async def body() -> AsyncIterator[bytes]:
-        nonlocal read
-        read += 1
-        yield grey
+    body = CountedBody(grey)
 
     async def run() -> None:
         async with opened({"serve.max_requests": 2}) as door:
@@ -132,9 +128,9 @@ def test_a_full_replica_refuses_before_it_reads(opened: Any, grey: bytes) -> Non
             ]
             room: Room = door.api.state.room
             await until(lambda: room.requests == 2)
-            answer = await door.client.post("/v1/tags", content=body(), headers=RAW)
+            answer = await door.client.post("/v1/tags", content=body, headers=RAW)
             assert (answer.status_code, answer.json()["code"]) == (503, "serve.overloaded")
-            assert read == 0
+            assert body.reads == 0
             assert (await door.client.get("/v1/models")).status_code == 200
             door.engine.go.set()
             assert [a.status_code for a in await asyncio.gather(*held)] == [200, 200]
@@ -144,19 +140,14 @@ def test_a_full_replica_refuses_before_it_reads(opened: Any, grey: bytes) -> Non
 
 
 def test_a_full_decode_lane_refuses_before_it_reads(full_lane: FullLane, grey: bytes) -> None:
-    read = 0
-
-    async def body() -> AsyncIterator[bytes]:
-        nonlocal read
-        read += 1
-        yield grey
+    body = CountedBody(grey)
 
     async def run() -> None:
         async with full_lane() as door:
             room: Room = door.api.state.room
-            answer = await door.client.post("/v1/tags", content=body(), headers=RAW)
+            answer = await door.client.post("/v1/tags", content=body, headers=RAW)
             assert (answer.status_code, answer.json()["code"]) == (503, "serve.overloaded")
-            assert (read, room.requests) == (0, 2)
+            assert (body.reads, room.requests) == (0, 2)
 
     asyncio.run(run())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from deployments.security.quota import CALLER, Caller, TokenBucket, TooManyFrame
 from reelsight.errors import Overloaded, RequestError
 from reelsight.keyring import add_key
 from reelsight.samples.clips import SampleClip
+from tests.deployments.security.conftest import CountedBody
 
 
 class Clock:
@@ -119,20 +119,14 @@ def test_all_callers_together_are_bounded_too(opened: Any, grey: bytes) -> None:
         flags = {"serve.frames_per_minute": 2, "serve.reserve_frames": 1}
         async with opened(flags) as door:
             raw = {"content-type": "image/png"}
-            read = 0
-
-            async def body() -> AsyncIterator[bytes]:
-                nonlocal read
-                read += 1
-                yield grey
-
+            body = CountedBody(grey)
             codes = [
                 (await door.client.post("/v1/tags", content=grey, headers=raw)).status_code
                 for _ in range(3)
             ]
             assert codes == [200, 200, 429]
-            unread = await door.client.post("/v1/tags", content=body(), headers=raw)
-            assert (unread.status_code, read) == (429, 0)
+            unread = await door.client.post("/v1/tags", content=body, headers=raw)
+            assert (unread.status_code, body.reads) == (429, 0)
             assert (await door.client.get("/v1/models")).status_code == 200
 
     asyncio.run(run())
