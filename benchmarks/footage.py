@@ -15,6 +15,8 @@ from av import VideoFrame
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
+from reelsight.samples.encoding import encoded
+
 __all__ = ["Coding", "encode", "rate_of"]
 
 # FFmpeg's numbers of matrices and of limited range: named in the stream, so that every decoder
@@ -87,8 +89,8 @@ def encode(source: Path, path: Path, coding: Coding, seconds: int, *, skip: int 
             scaled.pts, scaled.time_base = number, 1 / context.framerate
             if not coding.footage_types:
                 scaled.pict_type = PictureType.NONE
-            output.mux(stream.encode(scaled))
-        output.mux(stream.encode(None))
+            output.mux(encoded(stream, scaled))
+        output.mux(encoded(stream, None))
     draft.rename(path)
 
 

@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 
 from reelsight.errors import ConfigError
 from reelsight.samples.canvas import Pixels
+from reelsight.samples.encoding import encoded
 from reelsight.samples.scene import compose
 from reelsight.samples.vocabulary import names
 
@@ -94,7 +95,7 @@ _FORMATS = (
     ),
     _Format("libx264", "mp4", (480, 480), 30, _X264),
     _Format("libx264", "mp4", (640, 360), 24, _X264, turned=True),
-    # SVT-AV1 4.1 was seen to wait for itself for ever; fewer threads have less to wait for.
+    # SVT-AV1 4.1 was seen to wait for itself for ever: fewer threads have less to wait for.
     _Format(
         "libsvtav1",
         "mp4",
@@ -209,8 +210,8 @@ def _encode(path: Path, form: _Format, scenes: list[tuple[str, int, int]], seed:
                 for at in held:
                     frame.pts = first + at
                     frame.time_base = Fraction(1, form.fps)
-                    container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+                    container.mux(encoded(stream, frame))
+        container.mux(encoded(stream, None))
     if form.turned:
         _mark_turned(path)
 

@@ -18,6 +18,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from reelsight.samples.encoding import encoded
+
 # SVT-AV1 prints its settings unless told to print errors only.
 os.environ.setdefault("SVT_LOG", "1")
 
@@ -85,8 +87,8 @@ def _write(path: str, recipe: Recipe) -> None:
         stream = _video_stream(container, recipe)
         sound = container.add_stream("aac", rate=8000) if recipe.audio_s else None
         for number, stamp in enumerate(recipe.stamps):
-            container.mux(stream.encode(_picture(number, stamp, recipe)))
-        container.mux(stream.encode(None))
+            container.mux(encoded(stream, _picture(number, stamp, recipe)))
+        container.mux(encoded(stream, None))
         if sound is not None:
             for start in range(0, int(recipe.audio_s * 8000), 1024):
                 silence = np.zeros((1, 1024), np.float32)

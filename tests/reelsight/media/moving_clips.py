@@ -10,6 +10,8 @@ from typing import Any
 import av
 import numpy as np
 
+from reelsight.samples.encoding import encoded
+
 X265 = "log-level=none:pools=1:"
 MOVING: dict[str, dict[str, Any]] = {
     "h264 pyramid": {"options": {"preset": "medium", "bf": "5", "g": "25"}},
@@ -67,6 +69,6 @@ def coded(name: str) -> bytes:
             picture = np.ascontiguousarray(texture[k : k + 128, 4 * k : 4 * k + 192])
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = k, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            container.mux(encoded(stream, frame))
+        container.mux(encoded(stream, None))
     return out.getvalue()

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelsight.nouns.frames import Frames
+from reelsight.samples.encoding import encoded
 from tests.reelsight.media.patched_bytes import joined, with_edits
 
 os.environ.setdefault("SVT_LOG", "1")
@@ -333,9 +334,9 @@ def _write(path: str, case: Case) -> None:
         for k in range(max(len(v.stamps) for _, v in pairs)):
             for stream, video in pairs:
                 if k < len(video.stamps):
-                    container.mux(stream.encode(_frame(video, k)))
+                    container.mux(encoded(stream, _frame(video, k)))
         for stream, _ in pairs:
-            container.mux(stream.encode(None))
+            container.mux(encoded(stream, None))
 
 
 def _stream(container: Any, video: Video) -> Any:
