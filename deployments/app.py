@@ -50,6 +50,8 @@ INGRESS, _ENGINE, _CRITICAL, _MEDIA = "ingress", "engine", "critical-engine", "m
 _BESIDE = 32
 _FRAME_JOBS_AT_ONCE = 512
 _DECODERS = 8
+# A replica that is gone is missed this soon, and one that does not answer for so long is replaced.
+_HEALTH = {"health_check_period_s": 2.0, "health_check_timeout_s": 15.0}
 
 
 def build_app(settings: Settings, *, own_port: bool = False) -> Application:
@@ -72,7 +74,7 @@ def build_app(settings: Settings, *, own_port: bool = False) -> Application:
         return single.bind()
     # What a replica cannot hold it refuses itself, at once; Serve's queues would keep it waiting.
     waiting = settings.serve.max_waiting_clips
-    engines = {"max_ongoing_requests": _FRAME_JOBS_AT_ONCE}
+    engines = {"max_ongoing_requests": _FRAME_JOBS_AT_ONCE, **_HEALTH}
     engine = serve.deployment(EngineReplica, name=_ENGINE, **engines).bind(recipe, settings)
     critical = None
     if second is not None:
@@ -87,6 +89,7 @@ def build_app(settings: Settings, *, own_port: bool = False) -> Application:
         + (settings.serve.decoders or _DECODERS)
         + settings.serve.max_requests,
         max_queued_requests=waiting,
+        **_HEALTH,
     ).bind(plan, settings, engine, recipe.open_text, critical)
     parts = [INGRESS, _MEDIA, _ENGINE, *([_CRITICAL] if second is not None else [])]
     # The builder runs where the ingress runs: handles are asked for there, by name.
@@ -245,6 +248,7 @@ def _ingress(
         # place here for minutes, and must not take that of a request.
         max_ongoing_requests=at_once + STREAMS + _BESIDE,
         max_queued_requests=at_once,
+        **_HEALTH,
     )
 
 

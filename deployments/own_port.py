@@ -1,8 +1,7 @@
 """A replica that listens itself, without Serve's proxy between it and its clients.
 
-Serve's proxy costs more CPU time a request than a refusal may cost: where three times as many come
-as can be answered, there is none left for answers. So on one machine the one ingress replica has
-the port. On a cluster replicas come and go behind Serve's proxy, or HAProxy: see serve.yaml.
+On one machine there is one ingress replica, and it has the port: docs/decisions/0015. On a cluster
+replicas come and go behind Serve's proxy, or HAProxy: see serve.yaml.
 
 States: waiting for the port (a predecessor that was told to go may still have it) -> listening ->
 closing (what is under way gets a moment; `deployments.drain` has waited for it before) -> closed. A

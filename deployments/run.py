@@ -21,6 +21,12 @@ from reelsight.settings import Settings
 __all__ = ["drain", "serve_until_told", "serving"]
 
 _CALL_S = 10.0
+# Each of them changes who listens, in processes that Ray starts.
+_SERVE_LISTENS = (
+    "RAY_SERVE_ENABLE_HA_PROXY",
+    "RAY_SERVE_ENABLE_DIRECT_INGRESS",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED",
+)
 
 
 @contextmanager
@@ -79,6 +85,6 @@ def drain(timeout_s: float, name: str = "reelsight") -> bool:
 
 
 def _behind_a_proxy(settings: Settings) -> bool:
-    """Whether Serve's proxy listens: the replica may be elsewhere, or HAProxy is asked for."""
+    """Whether Serve listens: the replica may be elsewhere, or Serve was told how to."""
     elsewhere = settings.ray.address or os.environ.get("RAY_ADDRESS")
-    return bool(elsewhere) or os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
+    return bool(elsewhere) or any(os.environ.get(name) == "1" for name in _SERVE_LISTENS)
