@@ -78,25 +78,12 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
-.venv-export/.done: requirements/dev.lock requirements/export.txt pyproject.toml | .python
-	$(PYTHON) -m venv .venv-export
-	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
-	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/export.txt
-	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
-
-.venv-bench-decode/.done: requirements/dev.lock requirements/bench-decode.txt pyproject.toml | .python
-	$(PYTHON) -m venv .venv-bench-decode
-	.venv-bench-decode/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
-	.venv-bench-decode/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/bench-decode.txt
-	.venv-bench-decode/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
-
-.venv-bench-online/.done: requirements/dev.lock requirements/bench-online.txt pyproject.toml | .python
-	$(PYTHON) -m venv .venv-bench-online
-	.venv-bench-online/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
-	.venv-bench-online/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/bench-online.txt
-	.venv-bench-online/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+# What needs more than the development lock: .venv-NAME of requirements/NAME.txt.
+.venv-%/.done: requirements/dev.lock requirements/%.txt pyproject.toml | .python
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/$*.txt
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Made of proprietary files: never part of the repository or of a package.

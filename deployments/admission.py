@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.jobs.prefer import Preference
 from deployments.problems import problem
-from reelsight.errors import Overloaded
+from reelsight.errors import Overloaded, RequestError
 
 __all__ = ["Admission", "Room", "hold_beside"]
 
@@ -133,8 +134,10 @@ def _decodes(scope: Scope) -> bool:
     """Whether a request is a clip that wants a decoder now, as far as its head says."""
     if not scope["path"].endswith("/v1/tags"):
         return False
-    said = b",".join(value for name, value in scope["headers"] if name.lower() == b"prefer")
-    return b"respond-async" not in said.lower()
+    try:
+        return not Preference.of(scope).later
+    except RequestError:
+        return False  # Its route says so, and reads no body.
 
 
 class _Held:

@@ -13,7 +13,7 @@ import logging
 import numpy as np
 import numpy.typing as npt
 
-from deployments.aside import aside
+from deployments.aside import aside, scoring_is_long
 from deployments.engine_door import EngineDoor, Pixels
 from engines.catalog import recipe_for
 from reelsight.engine import EngineRecipe
@@ -36,8 +36,6 @@ _PRECISION = {
     "int8": 1,
     "fp8": 1,
 }
-# As in `service`.
-_SCORES = 10_000
 _log = logging.getLogger(__name__)
 
 
@@ -78,7 +76,7 @@ class Recheck:
         critical = self._critical_of(bank)
         if critical is None:
             return rows, None
-        long = len(rows) * len(critical) >= _SCORES
+        long = scoring_is_long(len(rows), len(critical))
         near = np.abs(await aside(long, confidences, rows, critical) - 0.5) <= self._band
         frames = np.flatnonzero(near.any(axis=1))
         if not len(frames):

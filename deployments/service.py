@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from deployments.aside import aside
+from deployments.aside import aside, scoring_is_long
 from deployments.banks.recent import RecentFrames
 from deployments.critical import Recheck
 from deployments.decode_lane import DecodeLane
@@ -34,9 +34,6 @@ Pixels = npt.NDArray[np.uint8]
 Embeddings = npt.NDArray[np.float32]
 
 _SAMPLINGS_KEPT = 64
-# Scores, of a frame and a label each, that take about two milliseconds: 32 frames of 300 labels.
-# A long clip with a large bank takes seconds, in which nothing else would be answered.
-_SCORES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +152,7 @@ class TaggingService:
         started = time.perf_counter()
         with span("aggregate"):
             report = await aside(
-                embeddings is not None and len(embeddings) * len(plan.bank) >= _SCORES,
+                embeddings is not None and scoring_is_long(len(embeddings), len(plan.bank)),
                 partial(
                     report_clip,
                     timeline=timeline,

@@ -65,7 +65,7 @@ class Worker:
         )
 
     def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-        """Its answer; a contender that breaks has refused the clip.
+        """Its answer, or what is wrong; a contender that breaks has refused the clip.
 
         Raises:
             SystemExit: The process ended.
@@ -191,7 +191,7 @@ class Case:
                 continue  # It knows no distance.
             with tempfile.NamedTemporaryFile(suffix=".npz") as file:
                 reply = worker.ask("pictures", **self._asked, to=file.name)
-                why = reply.get("refused") or reply.get("error")
+                why = reply.get("error")
                 self._found[name] = {"refused": why} if why else self._seen(name, file.name)
 
     def _seen(self, name: str, file: str) -> dict[str, Any]:

@@ -1,16 +1,8 @@
-"""One contender in a process of its own, asked by lines of JSON: `python -m ...worker NAME STILL`.
-
-Each line on stdin is `[command, arguments]`; each answer is one line, `{"answer": ...}`,
-`{"refused": text}` or `{"error": text}`. What libraries print goes to stderr, which the parent
-sends to a log.
-"""
+"""One contender in a process of its own, asked by lines of JSON: `...worker NAME STILL`."""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +11,7 @@ import numpy as np
 
 from benchmarks.decode.contenders import CONTENDERS, Contender, Refused
 from benchmarks.decode.cpu_time import tree_cpu_s
+from benchmarks.json_lines import answers_alone_on_stdout, serve
 
 __all__ = ["main"]
 
@@ -67,8 +60,7 @@ class _Worker:
 def main() -> None:
     """Serve until the end of stdin."""
     name, still = sys.argv[1:]
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    replies = answers_alone_on_stdout()
     contender = CONTENDERS[name]()
     try:
         worker = _Worker(contender, Path(still))
@@ -76,18 +68,7 @@ def main() -> None:
             "measure": worker.measure,
             "pictures": worker.pictures,
         }
-        for line in sys.stdin:
-            command, arguments = json.loads(line)
-            reply: dict[str, Any]
-            try:
-                reply = {"answer": commands[command](**arguments)}
-            except Refused as error:
-                reply = {"refused": str(error)}
-            except Exception as error:  # Boundary: any library may fail in any way.
-                traceback.print_exc()
-                reply = {"error": f"{type(error).__name__}: {error}"}
-            replies.write(json.dumps(reply) + "\n")
-            replies.flush()
+        serve(commands, sys.stdin, replies, Refused)
     finally:
         contender.close()
 

@@ -14,11 +14,11 @@ import argparse
 import json
 import multiprocessing as mp
 import os
-import platform
 import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
@@ -37,6 +37,7 @@ from benchmarks.engines.distil import (
     set_clock,
     trained_already,
 )
+from benchmarks.engines.machine import machine, versions
 from engines.backend import BuildRequest, BuildWatch
 from engines.gate.gate import embed_frames, run_gate
 from engines.gate.measures import margins
@@ -279,29 +280,8 @@ def _measured(
         "weights": subject.weights,
         "bank_hash": bank.hash,
         "labels": len(bank),
-        "machine": _machine(),
         "mean_cosine_to_reelsight_mini": float((reference * taught).sum(axis=1).mean()),
         "precisions": {name: run.result() for name, run in runs.items()},
-    }
-
-
-def _machine() -> dict[str, Any]:
-    import onnx
-    import onnxruntime
-    import torch
-
-    cuda = torch.cuda.is_available()
-    return {
-        "gpu": torch.cuda.get_device_name() if cuda else None,
-        "sm": ".".join(map(str, torch.cuda.get_device_capability())) if cuda else None,
-        "cores": os.cpu_count(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "onnx": onnx.__version__,
-            "onnxruntime": onnxruntime.__version__,
-            "numpy": np.__version__,
-        },
     }
 
 
@@ -343,6 +323,10 @@ def main() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     # Of each build: several run at once, beside the training.
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "4")
+    where = {
+        "machine": machine(options.device),
+        "versions": versions() | {"onnx": version("onnx")},
+    }
     work: Path = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     counts = {
@@ -379,6 +363,7 @@ def main() -> None:
             runs.append(beside.submit(_measured, student, setting, options.precisions, pool))
         models = [run.result() for run in runs]
     document = {
+        **where,
         "frames": {
             name: {"seed": SETS[name].seed, "frames": len(Frames.load(work, name).rows)}
             for name in counts

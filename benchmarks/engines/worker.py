@@ -1,18 +1,11 @@
-"""One contender in a process of its own, asked by lines of JSON: `python -m ...worker NAME ...`.
-
-Each line on stdin is `[command, arguments]`; each answer is one line, `{"answer": ...}` or
-`{"error": text}`. What libraries print goes to stderr, which the parent sends to a log.
-"""
+"""One contender in a process of its own, asked by lines of JSON: `...worker NAME CASE ...`."""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +13,7 @@ from benchmarks.engines.contender import Contender, contender_named
 from benchmarks.engines.frames import noise_frames
 from benchmarks.engines.timing import timed_each
 from benchmarks.engines.towers import ModelCase
+from benchmarks.json_lines import answers_alone_on_stdout, serve
 
 __all__ = ["main"]
 
@@ -61,27 +55,9 @@ class _Worker:
 def main() -> None:
     """Serve until `quit` or the end of stdin."""
     name, case, root, device, threads = sys.argv[1:]
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    replies = answers_alone_on_stdout()
     worker = _Worker(contender_named(name, ModelCase.read(case), Path(root), device, int(threads)))
-    serve(worker.commands, sys.stdin, replies)
-
-
-def serve(commands: dict[str, Callable[..., Any]], asked: TextIO, replies: TextIO) -> None:
-    """Answer every line of `asked`; an error is an answer, and the next line is read."""
-    for line in asked:
-        command, arguments = json.loads(line)
-        if command == "quit":
-            return
-        try:
-            reply = {"answer": commands[command](**arguments)}
-        except SystemExit as error:
-            reply = {"error": str(error)}
-        except Exception as error:  # Boundary: any library may fail in any way.
-            traceback.print_exc()
-            reply = {"error": f"{type(error).__name__}: {error}"}
-        replies.write(json.dumps(reply) + "\n")
-        replies.flush()
+    serve(worker.commands, sys.stdin, replies, SystemExit)
 
 
 def _count(found: tuple[int, float] | None) -> dict[str, float] | None:

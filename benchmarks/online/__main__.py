@@ -19,9 +19,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.online.client import Order, ask
+from benchmarks.online.closed_loop import closed_loop, warm
 from benchmarks.online.contenders import FASTAPI, LITSERVE, OURS, contenders, int8_registry
-from benchmarks.online.figures import RESULTS, facts, medians, save, summary
+from benchmarks.online.figures import RESULTS, facts, medians, save
 from benchmarks.online.inputs import make_clips, make_images
 from benchmarks.online.servers import Tree, running
 
@@ -105,21 +105,13 @@ def measure(
     """One round of one server that has just started."""
     found: dict[str, Any] = {}
     pictures, films = [str(p) for p in images], [str(p) for p in clips]
-    ask(Order(tree.port, tree.server.tags, pictures, 2.0, 4))  # Warm.
+    warm(tree, pictures)
     for count in options.concurrency:
-        found[f"image at {count}"] = counted(tree, pictures, options.seconds, count)
+        found[f"image at {count}"] = closed_loop(tree, pictures, options.seconds, count)
     for count in options.clip_concurrency:
-        found[f"clip at {count}"] = counted(tree, films, options.seconds, count)
-    found["no-op at 8"] = counted(tree, [], min(5.0, options.seconds), 8)
+        found[f"clip at {count}"] = closed_loop(tree, films, options.seconds, count)
+    found["no-op at 8"] = closed_loop(tree, [], min(5.0, options.seconds), 8)
     return found
-
-
-def counted(tree: Tree, files: list[str], seconds: float, concurrency: int) -> dict[str, Any]:
-    """Requests of one kind for a while, and what they cost."""
-    path = tree.server.tags if files else tree.server.health
-    before = tree.cpu_s
-    told = ask(Order(tree.port, path, files, seconds, concurrency))
-    return summary(told, tree.cpu_s - before)
 
 
 def aims(told: dict[str, Any]) -> list[dict[str, Any]]:

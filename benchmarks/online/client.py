@@ -8,6 +8,7 @@ to the server that shares its cores; what it burnt is part of its answer.
 from __future__ import annotations
 
 import asyncio
+import http.client
 import itertools
 import json
 import random
@@ -21,7 +22,7 @@ from typing import Any
 
 from benchmarks.online.inputs import BOUNDARY, multipart
 
-__all__ = ["Order", "Outcome", "ask", "start", "what_came"]
+__all__ = ["Order", "Outcome", "ask", "ask_once", "start", "what_came"]
 
 _TIMEOUT_S = 180.0
 
@@ -224,6 +225,36 @@ def what_came(process: subprocess.Popen[str]) -> dict[str, Any]:
 def ask(order: Order) -> dict[str, Any]:
     """A client from beginning to end."""
     return what_came(start(order))
+
+
+def ask_once(
+    port: int, method: str, path: str, body: Any = None, *, timeout_s: float
+) -> tuple[int, bytes]:
+    """Status and body of one request, made here and now.
+
+    Args:
+        port: On loopback.
+        method: Of HTTP.
+        path: Of the route.
+        body: A file to upload; or what becomes JSON; nothing where it is None.
+        timeout_s: Of each wait for the server.
+
+    Raises:
+        OSError: There was no connection, or no answer in time.
+        http.client.HTTPException: What came is no answer.
+    """
+    data: bytes | None
+    if isinstance(body, Path):
+        data, kind = multipart(body), f"multipart/form-data; boundary={BOUNDARY}"
+    else:
+        data, kind = None if body is None else json.dumps(body).encode(), "application/json"
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    try:
+        connection.request(method, path, data, {"Content-Type": kind})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
 
 
 def _main() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.engines.machine import machine
 from benchmarks.online.client import Outcome
 
-__all__ = ["RESULTS", "facts", "medians", "percentile", "save", "summary"]
+__all__ = ["RESULTS", "facts", "medians", "percentile", "save", "summary", "word"]
 
 RESULTS = Path(__file__).parents[1] / "results" / "online-cpu.json"
 _PACKAGES = (
@@ -53,7 +53,7 @@ def summary(told: dict[str, Any], server_cpu_s: float) -> dict[str, Any]:
         "per_s": round(len(good) / told["span_s"], 2) if told["span_s"] else 0.0,
         "p50_ms": percentile(good, 0.50),
         "p99_ms": percentile(good, 0.99),
-        "errors": dict(Counter(_word(one) for one in outcomes if one.status != 200)),
+        "errors": dict(Counter(word(one) for one in outcomes if one.status != 200)),
         "server_cpu_ms": round(1000 * server_cpu_s / max(1, len(good)), 2),
         "client_cpu_ms": round(1000 * told["cpu_s"] / max(1, len(outcomes)), 2),
     }
@@ -90,7 +90,8 @@ def save(path: Path, section: str, found: dict[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def _word(one: Outcome) -> str:
+def word(one: Outcome) -> str:
+    """What came of a request, to be counted: its status and its problem's code."""
     return f"{one.status} {one.code}".strip()
 
 

@@ -21,13 +21,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.online.client import Order, Outcome, ask, start, what_came
-from benchmarks.online.figures import RESULTS, facts, percentile, save, summary
-from benchmarks.online.inputs import BOUNDARY, make_clips, make_images, multipart
+from benchmarks.online.client import Order, Outcome, ask_once, start, what_came
+from benchmarks.online.closed_loop import capacity_of
+from benchmarks.online.figures import RESULTS, facts, percentile, save, word
+from benchmarks.online.inputs import make_clips, make_images
 from benchmarks.online.servers import Tree, behind_haproxy, door, running
 
 TIMES = 3
-_CLOSED = 16
 _SAMPLE_S, _PROBE_S, _PROBES_S = 2.0, 0.1, 40.0
 _REJECTS = (429, 503)
 
@@ -75,10 +75,7 @@ def overload(kind: str, proxy: str, options: argparse.Namespace, work: Path) -> 
     if proxy == "haproxy":
         server = behind_haproxy(server, work)
     with running(server, work / "logs") as tree:
-        ask(Order(tree.port, server.tags, files, 2.0, 4))  # Warm.
-        before = tree.cpu_s
-        closed = ask(Order(tree.port, server.tags, files, options.capacity_seconds, _CLOSED))
-        capacity = summary(closed, tree.cpu_s - before)
+        capacity = capacity_of(tree, files, options.capacity_seconds)
         calm = median(_probe(tree, uploads[0])[1] for _ in range(5))
         order = Order(
             tree.port, server.tags, files, options.seconds, rate=TIMES * capacity["per_s"]
@@ -146,8 +143,7 @@ def judged(
         "reject_p99_ms": p99,
         "neither": len(outcomes) - len(good) - len(rejects),
         "neither_are": sorted(
-            {f"{o.status} {o.code}" for o in outcomes if o.status != 200}
-            - {f"{o.status} {o.code}" for o in rejects}
+            {word(one) for one in outcomes if one.status != 200} - {word(one) for one in rejects}
         ),
         "memory_mib": {
             "start": round(memory[0]),
@@ -167,17 +163,10 @@ def judged(
 def _probe(tree: Tree, upload: Path) -> tuple[int, float]:
     """Status, 0 where there is no answer, and seconds of one request."""
     began = time.perf_counter()
-    connection = http.client.HTTPConnection("127.0.0.1", tree.port, timeout=30)
-    kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
     try:
-        connection.request("POST", tree.server.tags, multipart(upload), kind)
-        answer = connection.getresponse()
-        answer.read()
-        status = answer.status
+        status, _ = ask_once(tree.port, "POST", tree.server.tags, upload, timeout_s=30)
     except (OSError, http.client.HTTPException):
         status = 0
-    finally:
-        connection.close()
     return status, time.perf_counter() - began
 
 

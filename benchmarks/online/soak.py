@@ -13,7 +13,6 @@ client shares the machine.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import signal
@@ -26,12 +25,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.online.client import Order, Outcome, ask, start, what_came
-from benchmarks.online.figures import RESULTS, facts, percentile, save, summary
-from benchmarks.online.inputs import BOUNDARY, make_images, multipart
+from benchmarks.online.client import Order, Outcome, ask, ask_once, start, what_came
+from benchmarks.online.closed_loop import capacity_of
+from benchmarks.online.figures import RESULTS, facts, percentile, save, word
+from benchmarks.online.inputs import make_images
 from benchmarks.online.servers import Server, Tree, behind_haproxy, running
 
-_CLOSED, _SHARE, _CLIENTS = 16, 0.7, 4
+_SHARE, _CLIENTS = 0.7, 4
 _LABELS, _NAMES = 5, 4
 _HEARD_S = 15.0
 
@@ -73,10 +73,7 @@ def soak(options: argparse.Namespace, proxy: str, work: Path) -> dict[str, Any]:
     if proxy == "haproxy":
         server = behind_haproxy(server, work)
     with running(server, work / "logs") as tree:
-        ask(Order(tree.port, server.tags, files, 2.0, 4))  # Warm.
-        before = tree.cpu_s
-        closed = ask(Order(tree.port, server.tags, files, options.capacity_seconds, _CLOSED))
-        capacity = summary(closed, tree.cpu_s - before)
+        capacity = capacity_of(tree, files, options.capacity_seconds)
         killed = kills(tree, files, replicas, options, capacity["per_s"])
         swapped = swaps(tree, files, options.swaps)
     return {"capacity_per_s": capacity["per_s"], "kills": killed, "swaps": swapped}
@@ -114,7 +111,7 @@ def kills(
         "told_to_wait": len(told_to_wait),
         "connection_refused": len(refused),
         "other_errors": errors,
-        "words": dict(Counter(f"{o.status} {o.code}".strip() for o in bad)),
+        "words": dict(Counter(word(one) for one in bad)),
         "memory_mib": {"start": round(memory[0]), "end": round(memory[-1])},
         "aims": {
             "errors <= 0.1 %": share <= 0.001,
@@ -196,7 +193,7 @@ def swaps(tree: Tree, files: list[str], count: int) -> dict[str, Any]:
         "heard_after_max_s": round(max(delays), 3) if delays else None,
         "requests": len(outcomes),
         "requests_failed": len(bad),
-        "words": dict(Counter(f"{o.status} {o.code}".strip() for o in bad)),
+        "words": dict(Counter(word(one) for one in bad)),
         "banks_in_answers": len({one.bank for one in outcomes if one.bank}),
         "answers_that_mix": len(mixed),
         "aims": {
@@ -218,18 +215,9 @@ def _heard(tree: Tree, upload: Path, bank: str) -> float | None:
 
 
 def _call(tree: Tree, method: str, path: str, body: Any = None) -> tuple[int, dict[str, Any]]:
-    if isinstance(body, Path):
-        kind, data = f"multipart/form-data; boundary={BOUNDARY}", multipart(body)
-    else:
-        kind, data = "application/json", json.dumps(body).encode()
-    connection = http.client.HTTPConnection("127.0.0.1", tree.port, timeout=60)
-    try:
-        connection.request(method, path, data, {"Content-Type": kind})
-        answer = connection.getresponse()
-        told: dict[str, Any] = json.loads(answer.read())
-        return answer.status, told
-    finally:
-        connection.close()
+    status, answer = ask_once(tree.port, method, path, body, timeout_s=60)
+    told: dict[str, Any] = json.loads(answer)
+    return status, told
 
 
 if __name__ == "__main__":

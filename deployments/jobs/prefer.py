@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from starlette.types import Scope
+
 from reelsight.errors import RequestError
 
 __all__ = ["Preference"]
@@ -22,6 +24,16 @@ class Preference:
 
     later: bool = False
     wait_s: int | None = None
+
+    @classmethod
+    def of(cls, scope: Scope) -> Preference:
+        """What a request prefers, in however many Prefer headers.
+
+        Raises:
+            RequestError: As `parse`.
+        """
+        said = (value for name, value in scope["headers"] if name == b"prefer")
+        return cls.parse(b",".join(said).decode("latin-1"))
 
     @classmethod
     def parse(cls, text: str) -> Preference:

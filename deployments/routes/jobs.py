@@ -75,7 +75,7 @@ def job_routes(
             sampling=fields.get("sampling") or sampling,
             webhook=fields.get("webhook") or webhook,
         )
-        preference = Preference.parse(request.headers.get("prefer", ""))
+        preference = Preference.of(request.scope)
         frames = expected_frames(asked.sampling, tagger.plan, reserve_frames)
         return accepted(await taken(desk, request.scope, asked, data, frames), preference)
 

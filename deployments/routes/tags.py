@@ -109,7 +109,7 @@ def tag_routes(
         """
         started = time.monotonic()
         limit = timeout_s if timeout_ms is None else min(timeout_s, timeout_ms / 1000)
-        prefers = Preference.parse(request.headers.get("prefer", ""))
+        prefers = Preference.of(request.scope)
         data, fields = await read_body(request, web=web)
         named = fields.get("clip_id") or clip_id or request_id()
         looked = fields.get("sampling") or sampling

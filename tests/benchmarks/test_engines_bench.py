@@ -26,7 +26,7 @@ from benchmarks.engines.summary import agreement, ratios, summarise
 from benchmarks.engines.table import engines_table
 from benchmarks.engines.timing import timed, timed_each
 from benchmarks.engines.towers import ModelCase, case_of
-from benchmarks.engines.worker import serve
+from benchmarks.json_lines import serve
 from engines.catalog import find_model
 from engines.runtimes.ort_cpu import OrtCpuEngine
 from reelsight.nouns.engine_spec import EngineSpec, Geometry
@@ -166,7 +166,7 @@ def test_a_worker_answers_errors_and_goes_on() -> None:
     asked = io.StringIO(
         '["no", {}]\n["fail", {}]\n["add", {"a": 1, "b": 2}]\n["quit", {}]\n["add", {}]\n'
     )
-    serve({"no": refuse, "fail": fail, "add": lambda a, b: a + b}, asked, replies)
+    serve({"no": refuse, "fail": fail, "add": lambda a, b: a + b}, asked, replies, SystemExit)
     assert [json.loads(line) for line in replies.getvalue().splitlines()] == [
         {"error": "no such provider"},
         {"error": "ValueError: a library's"},

@@ -14,7 +14,7 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from benchmarks.online.client import Order, Outcome, ask
+from benchmarks.online.client import Order, Outcome, ask, ask_once
 from benchmarks.online.figures import medians, percentile, save, summary
 from benchmarks.online.inputs import make_clips, make_images
 from benchmarks.online.overload import judged
@@ -43,6 +43,11 @@ def port() -> Iterator[int]:
             return JSONResponse({}, 503, headers)
         labels = [{"name": "a"}, {"name": "b"}]
         return JSONResponse({"provenance": {"bank_hash": "beef"}, "labels": labels})
+
+    @api.put("/echo")
+    async def echo(request: Request) -> Response:
+        assert request.headers["content-type"] == "application/json"
+        return Response(await request.body())
 
     @api.get("/chunks")
     async def chunks() -> Response:
@@ -89,6 +94,21 @@ def test_chunked_answers_and_closed_ports_are_understood(port: int) -> None:
     assert {one.status for one in told["outcomes"]} == {200}
     nobody = ask(Order(free_port(), "/tags", [], 0.05, concurrency=1))
     assert {(o.status, o.code) for o in nobody["outcomes"]} == {(0, "ConnectionRefusedError")}
+
+
+def test_one_request_is_asked_here_and_now(port: int, upload: Path) -> None:
+    met = {
+        status: json.loads(answer)
+        for status, answer in (
+            ask_once(port, "POST", "/tags", upload, timeout_s=30) for _ in range(3)
+        )
+    }
+    assert met.keys() == {200, 503}
+    assert met[200]["provenance"] == {"bank_hash": "beef"}
+    assert ask_once(port, "PUT", "/echo", {"a": 1}, timeout_s=30) == (200, b'{"a": 1}')
+    assert ask_once(port, "GET", "/chunks", timeout_s=30) == (200, b"onetwo")
+    with pytest.raises(ConnectionRefusedError):
+        ask_once(free_port(), "GET", "/chunks", timeout_s=30)
 
 
 def test_uploads_are_what_they_say(upload: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_long_scoring_is_no_work_of_the_event_loop(
         return steps.report_clip(*arguments, **named)
 
     monkeypatch.setattr("deployments.service.report_clip", counted)
-    monkeypatch.setattr("deployments.service._SCORES", 1 if long else 10**9)
+    monkeypatch.setattr("deployments.aside._SCORES", 1 if long else 10**9)
 
     async def run() -> None:
         settings = live_settings(tmp_path)

@@ -16,9 +16,8 @@ import reelsight.models
 from engines.runtimes.ort_cpu import OrtCpuEngine, OrtTextTower, ort_cpu_spec
 from reelsight.engine import EngineHost
 from reelsight.errors import EngineError, ModelError
+from reelsight.nouns.engine_spec import DEFAULT_BUCKETS
 from reelsight.nouns.model import Model
-
-BUCKETS = (2, 4, 8, 16, 32)
 
 
 @pytest.fixture
@@ -39,18 +38,18 @@ def pictures(n: int, size: int = 224) -> npt.NDArray[np.uint8]:
 
 
 def test_embeddings_are_unit_vectors(model: Model) -> None:
-    engine = OrtCpuEngine(model, buckets=BUCKETS)
+    engine = OrtCpuEngine(model, buckets=DEFAULT_BUCKETS)
     engine.warmup()
     rows = engine.run(pictures(4))
     assert rows.shape == (4, model.dim)
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-4)
-    assert engine.spec == ort_cpu_spec(model, BUCKETS)
+    assert engine.spec == ort_cpu_spec(model, DEFAULT_BUCKETS)
 
 
 def test_a_frame_gets_the_same_float16_bits_in_every_batch(model: Model) -> None:
     """What makes the doors equal: no bucket or neighbour changes its embedding."""
     frames = pictures(32)
-    host = EngineHost(OrtCpuEngine(model, buckets=BUCKETS))
+    host = EngineHost(OrtCpuEngine(model, buckets=DEFAULT_BUCKETS))
     together = host.run(frames).astype(np.float16)
     for size in (1, 3, 8, 16):
         parts = [host.run(frames[i : i + size]).astype(np.float16) for i in range(0, 32, size)]
@@ -60,11 +59,11 @@ def test_a_frame_gets_the_same_float16_bits_in_every_batch(model: Model) -> None
 
 def test_a_batch_that_is_no_bucket_is_refused(model: Model) -> None:
     with pytest.raises(EngineError, match="batch of 5 is not one of the buckets"):
-        OrtCpuEngine(model, buckets=BUCKETS).run(pictures(5))
+        OrtCpuEngine(model, buckets=DEFAULT_BUCKETS).run(pictures(5))
 
 
 def test_a_closed_engine_holds_nothing_and_refuses(model: Model) -> None:
-    engine = OrtCpuEngine(model, buckets=BUCKETS)
+    engine = OrtCpuEngine(model, buckets=DEFAULT_BUCKETS)
     session = weakref.ref(engine._session)
     engine.close()
     engine.close()
@@ -92,7 +91,7 @@ def test_a_file_that_is_not_the_models_is_never_run(copied: Path) -> None:
     content[len(content) // 2] ^= 1
     image.write_bytes(content)
     with pytest.raises(ModelError, match=r"image\.onnx does not match the hash") as caught:
-        OrtCpuEngine(Model.load(copied), buckets=BUCKETS)
+        OrtCpuEngine(Model.load(copied), buckets=DEFAULT_BUCKETS)
     assert caught.value.code == "model.damaged"
 
 
@@ -107,7 +106,7 @@ def rehash(directory: Path, kind: str, content: bytes) -> None:
 def test_a_file_that_onnxruntime_cannot_load_is_named(copied: Path) -> None:
     rehash(copied, "image", (copied / "image.onnx").read_bytes()[:-1000])
     with pytest.raises(EngineError) as caught:
-        OrtCpuEngine(Model.load(copied), buckets=BUCKETS)
+        OrtCpuEngine(Model.load(copied), buckets=DEFAULT_BUCKETS)
     assert caught.value.code == "engine.unloadable"
 
 
@@ -116,7 +115,7 @@ def test_a_model_that_takes_another_input_is_refused(copied: Path) -> None:
     document["geometry"]["size"] = 192
     (copied / "model.json").write_text(json.dumps(document))
     with pytest.raises(EngineError, match=r"expected frames: tensor\(uint8\) \[n, 192, 192, 3\]"):
-        OrtCpuEngine(Model.load(copied), buckets=BUCKETS)
+        OrtCpuEngine(Model.load(copied), buckets=DEFAULT_BUCKETS)
 
 
 def test_a_broken_tokenizer_is_named(copied: Path) -> None:

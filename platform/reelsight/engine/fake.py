@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelsight.engine.image_engine import ImageEngine, check_batch
-from reelsight.nouns.engine_spec import EngineSpec, Geometry
+from reelsight.nouns.engine_spec import DEFAULT_BUCKETS, EngineSpec, Geometry
 
 __all__ = ["FAKE_MODEL_HASH", "FakeEngine", "FakeTextTower", "fake_spec"]
 
@@ -24,7 +24,7 @@ _GRID = 8
 FAKE_MODEL_HASH = hashlib.sha256(b"reelsight-fake-1").hexdigest()
 
 
-def fake_spec(size: int = 64, buckets: tuple[int, ...] = (2, 4, 8, 16, 32)) -> EngineSpec:
+def fake_spec(size: int = 64, buckets: tuple[int, ...] = DEFAULT_BUCKETS) -> EngineSpec:
     """The spec of a fake engine that takes size x size pictures."""
     return EngineSpec(
         model="fake",

@@ -7,9 +7,11 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-__all__ = ["EngineSpec", "Geometry", "ResizeMode"]
+__all__ = ["DEFAULT_BUCKETS", "EngineSpec", "Geometry", "ResizeMode"]
 
 ResizeMode = Literal["squash", "shortest"]
+# From two up: a picture that comes alone costs two, not four.
+DEFAULT_BUCKETS = (2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class EngineSpec:
     onnx_sha256: str
     geometry: Geometry
     dim: int
-    buckets: tuple[int, ...] = (2, 4, 8, 16, 32)
+    buckets: tuple[int, ...] = DEFAULT_BUCKETS
 
     def __post_init__(self) -> None:
         if (

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from reelsight.nouns.engine_spec import DEFAULT_BUCKETS
 from reelsight.settings.group import Group
 
 __all__ = ["CriticalEngine", "EngineSettings"]
@@ -46,7 +47,7 @@ class EngineSettings(Group):
     require_signature: bool = False
     trusted_keys: tuple[str, ...] = ()
     threads: int = Field(default=1, ge=1)
-    buckets: tuple[int, ...] = (2, 4, 8, 16, 32)
+    buckets: tuple[int, ...] = DEFAULT_BUCKETS
     max_queued_frames: int = Field(default=2048, ge=1)
 
     @field_validator("buckets")

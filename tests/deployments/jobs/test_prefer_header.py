@@ -30,6 +30,19 @@ def test_what_is_preferred(text: str, later: bool, wait_s: int | None) -> None:
     assert Preference.parse(text) == Preference(later, wait_s)
 
 
+def test_headers_of_one_request_are_one() -> None:
+    def of(*headers: tuple[bytes, bytes]) -> Preference:
+        return Preference.of({"type": "http", "headers": list(headers)})
+
+    assert of() == of((b"accept", b"wait=3")) == Preference()
+    waits = (b"prefer", b"wait=9")
+    assert of(waits, (b"accept", b"*/*"), (b"prefer", b"respond-async")) == Preference(True, 9)
+    assert of((b"prefer", b"wait=0"), waits) == Preference(True, 0)
+    assert of((b"prefer", b"\xe9")) == Preference()
+    with pytest.raises(RequestError, match="no number of seconds"):
+        of((b"prefer", b"respond-async"), (b"prefer", b"wait=\xb2"))
+
+
 @pytest.mark.parametrize(
     "text", ["wait", "wait=", "wait=-1", "wait=1.5", "wait=²", "wait=" + "9" * 20]
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -15,6 +16,8 @@ import pytest
 from deployments.admission import Room
 from reelsight.errors import Overloaded
 from reelsight.steps import LoadedClip, load_clip
+
+FullLane = Callable[[], AbstractAsyncContextManager[Any]]
 
 RAW = {"content-type": "image/png"}
 FLAGS = {
@@ -29,6 +32,35 @@ async def until(true: Any, seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not true():
             await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def full_lane(opened: Any, grey: bytes, monkeypatch: pytest.MonkeyPatch) -> FullLane:
+    """A door whose one decoder is held at a clip while another waits; both are answered at last."""
+    go = threading.Event()
+
+    def held(*args: Any) -> LoadedClip:
+        assert go.wait(60)
+        return load_clip(*args)
+
+    monkeypatch.setattr("deployments.decode_lane.load_clip", held)
+
+    @asynccontextmanager
+    async def full() -> AsyncIterator[Any]:
+        async with opened({"serve.decoders": 1, "serve.max_waiting_clips": 1}) as door:
+            post, room = door.client.post, door.api.state.room
+            under_way = [
+                asyncio.ensure_future(post("/v1/tags", content=grey, headers=RAW)) for _ in range(2)
+            ]
+            try:
+                await until(lambda: room.full)
+                yield door
+            finally:
+                go.set()
+            assert [a.status_code for a in await asyncio.gather(*under_way)] == [200, 200]
+            await until(lambda: not room.full)
+
+    return full
 
 
 def test_three_times_the_capacity(opened: Any, grey: bytes) -> None:
@@ -111,9 +143,7 @@ def test_a_full_replica_refuses_before_it_reads(opened: Any, grey: bytes) -> Non
     asyncio.run(run())
 
 
-def test_a_full_decode_lane_refuses_before_it_reads(
-    opened: Any, grey: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_decode_lane_refuses_before_it_reads(full_lane: FullLane, grey: bytes) -> None:
     read = 0
 
     async def body() -> AsyncIterator[bytes]:
@@ -121,28 +151,34 @@ def test_a_full_decode_lane_refuses_before_it_reads(
         read += 1
         yield grey
 
-    go = threading.Event()
-
-    def held(*args: Any) -> LoadedClip:
-        assert go.wait(60)
-        return load_clip(*args)
-
-    monkeypatch.setattr("deployments.decode_lane.load_clip", held)
-
     async def run() -> None:
-        async with opened({"serve.decoders": 1, "serve.max_waiting_clips": 1}) as door:
-            under_way = [
-                asyncio.ensure_future(door.client.post("/v1/tags", content=grey, headers=RAW))
-                for _ in range(2)
-            ]
+        async with full_lane() as door:
             room: Room = door.api.state.room
-            await until(lambda: room.full)
             answer = await door.client.post("/v1/tags", content=body(), headers=RAW)
             assert (answer.status_code, answer.json()["code"]) == (503, "serve.overloaded")
             assert (read, room.requests) == (0, 2)
-            go.set()
-            assert [a.status_code for a in await asyncio.gather(*under_way)] == [200, 200]
-            assert not room.full
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("preferred", "status", "code"),
+    [
+        (["wait=0"], 202, None),
+        (["handling=lenient", "Respond-Async"], 202, None),
+        (["wait=30"], 503, "serve.overloaded"),
+        (["respond-asynchronously"], 503, "serve.overloaded"),
+        (["respond-async", "wait=soon"], 400, "request.prefer"),
+    ],
+)
+def test_a_full_decode_lane_takes_who_prefers_to_be_answered_later(
+    full_lane: FullLane, grey: bytes, preferred: list[str], status: int, code: str | None
+) -> None:
+    async def run() -> None:
+        async with full_lane() as door:
+            headers = [*RAW.items(), *(("prefer", value) for value in preferred)]
+            answer = await door.client.post("/v1/tags", content=grey, headers=headers)
+            assert (answer.status_code, answer.json().get("code")) == (status, code)
 
     asyncio.run(run())
 
@@ -327,23 +363,11 @@ def test_a_body_that_stops_coming_frees_its_place(opened: Any, grey: bytes) -> N
 
 
 def test_a_full_decode_lane_still_takes_what_needs_no_decoder(
-    opened: Any, grey: bytes, monkeypatch: pytest.MonkeyPatch
+    full_lane: FullLane, grey: bytes
 ) -> None:
-    go = threading.Event()
-
-    def held(*args: Any) -> LoadedClip:
-        assert go.wait(60)
-        return load_clip(*args)
-
-    monkeypatch.setattr("deployments.decode_lane.load_clip", held)
-
     async def run() -> None:
-        async with opened({"serve.decoders": 1, "serve.max_waiting_clips": 1}) as door:
-            post, room = door.client.post, door.api.state.room
-            under_way = [
-                asyncio.ensure_future(post("/v1/tags", content=grey, headers=RAW)) for _ in range(2)
-            ]
-            await until(lambda: room.full)
+        async with full_lane() as door:
+            post = door.client.post
             later = {**RAW, "prefer": "respond-async"}
             text = {"model": "fake", "input": "a cat"}
             for answer, status in (
@@ -354,8 +378,6 @@ def test_a_full_decode_lane_still_takes_what_needs_no_decoder(
                 (await post("/v1/tags", content=grey, headers=RAW), 503),
             ):
                 assert answer.status_code == status, answer.text
-            go.set()
-            await asyncio.gather(*under_way)
 
     asyncio.run(run())
 
