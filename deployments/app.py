@@ -27,6 +27,7 @@ from deployments.engine_door import EngineDoor
 from deployments.jobs.stream import STREAMS
 from deployments.logs import log_as_json
 from deployments.meters import Gather, Meters, Numbers, gather_own, plan_facts
+from deployments.own_port import listening
 from deployments.replicas import (
     EngineReplica,
     HandleDoor,
@@ -49,10 +50,16 @@ INGRESS, _ENGINE, _CRITICAL, _MEDIA = "ingress", "engine", "critical-engine", "m
 _BESIDE = 32
 _FRAME_JOBS_AT_ONCE = 512
 _DECODERS = 8
+# A replica that is gone is missed this soon, and one that does not answer for so long is replaced.
+_HEALTH = {"health_check_period_s": 2.0, "health_check_timeout_s": 15.0}
 
 
-def build_app(settings: Settings) -> Application:
+def build_app(settings: Settings, *, own_port: bool = False) -> Application:
     """The application that settings amount to.
+
+    Args:
+        settings: All of it.
+        own_port: Whether the one ingress replica listens by itself, where Serve has no proxy.
 
     Raises:
         ReelsightError: The model, its engine or the bank does not resolve.
@@ -62,12 +69,12 @@ def build_app(settings: Settings) -> Application:
     second = critical_recipe(settings, recipe)
     if settings.serve.topology == "single":
         single = _ingress(
-            lambda: _served_single(recipe, plan, settings, second), settings, whole=True
+            lambda: _served_single(recipe, plan, settings, second), settings, own_port, whole=True
         )
         return single.bind()
     # What a replica cannot hold it refuses itself, at once; Serve's queues would keep it waiting.
     waiting = settings.serve.max_waiting_clips
-    engines = {"max_ongoing_requests": _FRAME_JOBS_AT_ONCE}
+    engines = {"max_ongoing_requests": _FRAME_JOBS_AT_ONCE, **_HEALTH}
     engine = serve.deployment(EngineReplica, name=_ENGINE, **engines).bind(recipe, settings)
     critical = None
     if second is not None:
@@ -82,10 +89,12 @@ def build_app(settings: Settings) -> Application:
         + (settings.serve.decoders or _DECODERS)
         + settings.serve.max_requests,
         max_queued_requests=waiting,
+        **_HEALTH,
     ).bind(plan, settings, engine, recipe.open_text, critical)
     parts = [INGRESS, _MEDIA, _ENGINE, *([_CRITICAL] if second is not None else [])]
     # The builder runs where the ingress runs: handles are asked for there, by name.
-    return _ingress(lambda: _split_api(recipe, plan, settings, parts), settings).bind(media)
+    ingress = _ingress(lambda: _split_api(recipe, plan, settings, parts), settings, own_port)
+    return ingress.bind(media)
 
 
 def single_api(
@@ -189,19 +198,24 @@ def _running(parts: ExitStack, banks: LiveBanks) -> Callable[[FastAPI], Any]:
     return lifespan
 
 
-def _ingress(builder: Callable[[], FastAPI], settings: Settings, *, whole: bool = False) -> Any:
+def _ingress(
+    builder: Callable[[], FastAPI], settings: Settings, own_port: bool, *, whole: bool = False
+) -> Any:
     """The deployment that answers HTTP.
 
     Args:
         builder: Makes its application, where it runs.
         settings: Bounds.
+        own_port: Whether it listens by itself.
         whole: Whether the engine is in it, so that its life is the replica's.
     """
+    host, port = settings.serve.host, settings.serve.port
 
     def checked() -> FastAPI:
         # Where this replica's proxy listens is Serve's to say, not the settings'.
-        require_keys_beyond_loopback(settings, _get_global_client().http_config.host)
-        return builder()
+        reached = host if own_port else _get_global_client().http_config.host
+        require_keys_beyond_loopback(settings, reached)
+        return listening(builder(), host, port) if own_port else builder()
 
     class Ingress:
         """HTTP."""
@@ -234,6 +248,7 @@ def _ingress(builder: Callable[[], FastAPI], settings: Settings, *, whole: bool 
         # place here for minutes, and must not take that of a request.
         max_ongoing_requests=at_once + STREAMS + _BESIDE,
         max_queued_requests=at_once,
+        **_HEALTH,
     )
 
 

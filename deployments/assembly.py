@@ -14,6 +14,7 @@ from deployments.decode_lane import DecodeLane
 from deployments.embedding import EmbeddingService
 from deployments.engine_door import EngineDoor, HostDoor
 from deployments.meters import Meters
+from deployments.pace import Pace
 from deployments.service import TaggingService
 from deployments.text_lane import TextLane
 from deployments.turns import Turns
@@ -64,7 +65,8 @@ class Assembly:
                 undo.callback(texts.close)
             self._undo = undo.pop_all()
         self.recent = RecentFrames(serve.banks.preview_frames, plan.spec.dim)
-        self.service = TaggingService(plan, lane, engine, self.recent, recheck, meters)
+        pace = Pace(lane.width, serve.max_wait_s)
+        self.service = TaggingService(plan, lane, engine, self.recent, recheck, meters, pace)
         self.embedding = EmbeddingService(lambda: self.service.plan, lane, engine, texts)
 
     def banks(self, recipe: EngineRecipe) -> LiveBanks:

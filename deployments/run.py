@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ray import serve
+from ray.serve.config import ProxyLocation
 from ray.serve.schema import LoggingConfig
 
 from deployments.app import INGRESS, build_app
+from deployments.own_port import bound
 from deployments.security.listening import pinned_keys, require_keys_beyond_loopback
 from reelsight.rayx.cluster import ray_session
 from reelsight.settings import Settings
@@ -18,6 +21,12 @@ from reelsight.settings import Settings
 __all__ = ["drain", "serve_until_told", "serving"]
 
 _CALL_S = 10.0
+# Each of them changes who listens, in processes that Ray starts.
+_SERVE_LISTENS = (
+    "RAY_SERVE_ENABLE_HA_PROXY",
+    "RAY_SERVE_ENABLE_DIRECT_INGRESS",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED",
+)
 
 
 @contextmanager
@@ -28,17 +37,22 @@ def serving(settings: Settings, name: str = "reelsight") -> Iterator[str]:
         Its base URL.
 
     Raises:
-        ConfigError: `config.open_door`: others could reach it without a key.
+        ConfigError: `config.open_door`: others could reach it without a key; `config.port_taken`.
         ReelsightError: The model, its engine or the bank does not resolve.
     """
     require_keys_beyond_loopback(settings, settings.serve.host)
     settings = pinned_keys(settings)
-    app = build_app(settings)
     host, port = settings.serve.host, settings.serve.port
+    own_port = not _behind_a_proxy(settings)
+    if own_port:
+        bound(host, port).close()
+    app = build_app(settings, own_port=own_port)
     with ray_session(settings, progress=False):
         # The door writes one line a request; Serve would write two more, in the same stream.
         quiet = LoggingConfig(enable_access_log=False)
-        serve.start(http_options={"host": host, "port": port}, logging_config=quiet)
+        where = ProxyLocation.Disabled if own_port else ProxyLocation.HeadOnly
+        options = {"host": host, "port": port}
+        serve.start(proxy_location=where, http_options=options, logging_config=quiet)
         try:
             serve.run(app, name=name, route_prefix="/", logging_config=quiet)
             yield f"http://{host}:{port}"
@@ -68,3 +82,9 @@ def drain(timeout_s: float, name: str = "reelsight") -> bool:
     ingress._init(_run_router_in_separate_loop=True)
     told = ingress.broadcast("drain", timeout_s)
     return all(told.results(timeout_s=timeout_s + _CALL_S))
+
+
+def _behind_a_proxy(settings: Settings) -> bool:
+    """Whether Serve listens: the replica may be elsewhere, or Serve was told how to."""
+    elsewhere = settings.ray.address or os.environ.get("RAY_ADDRESS")
+    return bool(elsewhere) or any(os.environ.get(name) == "1" for name in _SERVE_LISTENS)

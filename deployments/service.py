@@ -6,6 +6,7 @@ Knows plans, the decode lane and the engine's door; it knows neither HTTP nor Se
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from deployments.critical import Recheck
 from deployments.decode_lane import DecodeLane
 from deployments.engine_door import EngineDoor
 from deployments.meters import Meters
+from deployments.pace import Pace
 from deployments.spans import span
 from reelsight.errors import EngineInputError, Overloaded
 from reelsight.media.sampler import Sampling
@@ -83,6 +85,7 @@ class TaggingService:
         recent: Keeps what was embedded last.
         recheck: Decides critical labels near their thresholds; None leaves them to the engine.
         meters: Count.
+        pace: Bounds how long a clip is expected to take; None for no such bound.
     """
 
     def __init__(
@@ -93,9 +96,11 @@ class TaggingService:
         recent: RecentFrames,
         recheck: Recheck | None = None,
         meters: Meters | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._lane, self._engine, self._recent = lane, engine, recent
         self._recheck, self._meters = recheck, meters or Meters()
+        self._pace = pace or Pace(lane.width, math.inf)
         self._plan = plan
         self._by_sampling: dict[Sampling, TaggingPlan] = {}
 
@@ -107,7 +112,7 @@ class TaggingService:
     @property
     def full(self) -> bool:
         """Whether a clip that comes now is refused."""
-        return self._lane.full
+        return self._lane.full or self._pace.full
 
     def use(self, plan: TaggingPlan) -> None:
         """Another plan for the clips that come from now on; those under way keep theirs."""
@@ -121,6 +126,20 @@ class TaggingService:
             EngineError: The engine is broken; the clip is not to blame.
             RunError: This machine gives no process to decode in.
         """
+        if job.background:
+            return await self._in_time(job)
+        if self._pace.full:
+            raise Overloaded(
+                f"a clip that comes now is expected to take {self._pace.expected_s:.1f} s",
+                code="decode.overloaded",
+            )
+        self._pace.enter()
+        try:
+            return await self._in_time(job)
+        finally:
+            self._pace.leave()
+
+    async def _in_time(self, job: TagJob) -> Report:
         plan = self._plan_for(job.sampling)
         request = ClipRequest(job.clip_id, "upload:")
         try:

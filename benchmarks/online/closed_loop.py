@@ -10,7 +10,7 @@ from benchmarks.online.servers import Tree
 
 __all__ = ["capacity_of", "closed_loop", "warm"]
 
-_CLIENTS = 16
+_CLIENTS = 8
 _WARM_S, _WARM_CLIENTS = 2.0, 4
 
 
@@ -35,6 +35,6 @@ def closed_loop(tree: Tree, files: list[str], seconds: float, clients: int) -> d
 
 
 def capacity_of(tree: Tree, files: list[str], seconds: float) -> dict[str, Any]:
-    """What a server that has just started answers to 16 clients, once it is warm."""
+    """What a server that has just started answers to 8 clients, once it is warm."""
     warm(tree, files)
     return closed_loop(tree, files, seconds, _CLIENTS)

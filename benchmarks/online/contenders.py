@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.online.servers import ROOT, Server, behind_haproxy, door
+from benchmarks.online.servers import ROOT, Server, door
 from benchmarks.pipeline.cases import Case
 from reelsight.samples import write_samples
 
@@ -21,9 +21,8 @@ __all__ = [
     "int8_registry",
 ]
 
-FP32, FP32_HAPROXY = "reelsight serve, FP32", "reelsight serve, FP32, HAProxy"
-INT8, INT8_HAPROXY = "reelsight serve, INT8", "reelsight serve, INT8, HAProxy"
-OURS = (FP32, FP32_HAPROXY, INT8, INT8_HAPROXY)
+FP32, INT8 = "reelsight serve, FP32", "reelsight serve, INT8"
+OURS = (FP32, INT8)
 FASTAPI, LITSERVE, SERVE = "FastAPI + torch", "LitServe + torch", "Ray Serve tutorial"
 _PEERS = {FASTAPI: "fastapi_peer", LITSERVE: "litserve_peer", SERVE: "serve_peer"}
 _JUDGING_CLIPS, _JUDGING_FRAMES = 20, 300
@@ -35,13 +34,15 @@ def contenders(case: Case, work: Path, threads: int, registry: Path | None) -> l
         "model": case.model,
         "bank": case.bank,
         "engine.threads": threads,
+        # The peers let everybody wait; so does ours here.
+        "serve.max_wait_s": 60,
         "data_dir": work / "data",
         "cache_dir": work / "cache",
     }
-    found = [door(common, FP32), behind_haproxy(door(common, FP32_HAPROXY), work)]
+    found = [door(common, FP32)]
     if registry is not None:
         packaged = common | {"engine.registry": registry, "engine.precision": "int8-fp32"}
-        found += [door(packaged, INT8), behind_haproxy(door(packaged, INT8_HAPROXY), work)]
+        found.append(door(packaged, INT8))
     files = ("--model", str(case.twin), "--text", str(case.text), "--threads", str(threads))
     for name, module in _PEERS.items():
         found.append(Server(name, (sys.executable, "-m", f"benchmarks.online.{module}", *files)))

@@ -1,7 +1,7 @@
 """`python -m benchmarks.online.overload`: what becomes of the door when three times as much comes.
 
-Protocol: `reelsight serve` as it is shipped, with the shipped model, and the same behind HAProxy.
-Capacity is what 16 clients get answered in closed loop. Then requests come at three times that
+Protocol: `reelsight serve` as it is shipped, with the shipped model, or the same behind HAProxy.
+Capacity is what 8 clients get answered in closed loop. Then requests come at three times that
 rate, at the moments of a Poisson process whether or not earlier ones are answered. Goodput is
 answers of 200 a second from the first request to the last one's beginning. A reject is an answer
 of 429 or 503. Memory is the proportional set size of the whole process tree, Ray's daemons
@@ -37,9 +37,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--capacity-seconds", type=float, default=20.0)
     parser.add_argument("--input", choices=("image", "clip"), nargs="+", default=["image", "clip"])
-    parser.add_argument(
-        "--proxy", choices=("python", "haproxy"), nargs="+", default=["python", "haproxy"]
-    )
+    parser.add_argument("--front", choices=("own", "haproxy"), nargs="+", default=["own"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--work", type=Path, help="where uploads are kept between runs")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -47,15 +45,15 @@ def main() -> None:
     options = parser.parse_args()
     if options.tiny:
         options.seconds, options.capacity_seconds = 4.0, 2.0
-        options.input, options.proxy = ["image"], ["python"]
+        options.input, options.front = ["image"], ["own"]
     known = facts()
     with tempfile.TemporaryDirectory(prefix="bench-overload-") as scratch:
         work = (options.work or Path(scratch)).absolute()
         found = {}
         for kind in options.input:
-            for proxy in options.proxy:
-                name = kind if proxy == "python" else f"{kind}, HAProxy"
-                found[name] = overload(kind, proxy, options, work)
+            for front in options.front:
+                name = kind if front == "own" else f"{kind}, HAProxy"
+                found[name] = overload(kind, front, options, work)
                 print(name, json.dumps(found[name]), flush=True)
     protocol = " ".join(__doc__.split("Protocol: ")[1].split())
     settings = {"seconds": options.seconds, "times": TIMES, "threads": options.threads}
@@ -63,7 +61,7 @@ def main() -> None:
     save(options.results, "overload", known | told)
 
 
-def overload(kind: str, proxy: str, options: argparse.Namespace, work: Path) -> dict[str, Any]:
+def overload(kind: str, front: str, options: argparse.Namespace, work: Path) -> dict[str, Any]:
     """One kind of upload, by a door of its own."""
     if kind == "image":
         uploads = make_images(work / "images", 8, (720, 1280))
@@ -71,8 +69,8 @@ def overload(kind: str, proxy: str, options: argparse.Namespace, work: Path) -> 
         uploads = make_clips(work / "clips", 2, (360, 640))
     files = [str(path) for path in uploads]
     settings = {"data_dir": work / "data", "engine.threads": options.threads}
-    server = door(settings, f"overload {kind} {proxy}")
-    if proxy == "haproxy":
+    server = door(settings, f"overload {kind} {front}")
+    if front == "haproxy":
         server = behind_haproxy(server, work)
     with running(server, work / "logs") as tree:
         capacity = capacity_of(tree, files, options.capacity_seconds)

@@ -1,6 +1,6 @@
 """`python -m benchmarks.online.soak`: replicas are killed and banks are swapped under load.
 
-Protocol: the door in two replicas with the shipped model. Capacity is what 16 clients get answered
+Protocol: the door in two replicas with the shipped model. Capacity is what 8 clients get answered
 in closed loop. First, requests come at 70 % of it at the moments of a Poisson process, and once a
 minute one of the replicas gets SIGKILL, by turns; its process id is Serve's own word. Every
 request counts. One that was refused with Retry-After (429, 503) or by a closed port may be sent

@@ -31,6 +31,9 @@ class ServeSettings(JobSettings):
         body_timeout_s: Seconds within which a request's body must have come.
         max_waiting_clips: Clips that may wait for a decoder in one replica; more are refused at
             once.
+        max_wait_s: Seconds that a clip may be expected to take in one replica, by the pace of those
+            before it; more are refused at once. Twice as many as are decoded at a time are let in
+            whatever the pace.
         decoders: Clips decoded at a time in one replica; None for the cores of the machine.
         stall_s: Seconds without a finished batch after which a busy engine counts as wedged.
         keys_file: API keys, as `reelsight keys add` writes them; None for `keys.yaml` in data_dir,
@@ -63,6 +66,7 @@ class ServeSettings(JobSettings):
     timeout_s: float = Field(default=60.0, gt=0)
     body_timeout_s: float = Field(default=30.0, gt=0)
     max_waiting_clips: int = Field(default=64, ge=1)
+    max_wait_s: float = Field(default=3.0, gt=0)
     decoders: int | None = Field(default=None, ge=1)
     stall_s: float = Field(default=30.0, gt=0)
     keys_file: Path | None = None
