@@ -24,18 +24,11 @@ from deployments.banks.live import LiveBanks
 from deployments.critical import EnginePair, Recheck, critical_recipe
 from deployments.drain import Drain, process_drain
 from deployments.engine_door import EngineDoor
+from deployments.handles import HandleDoor, HandleEmbedder, HandleTagger
 from deployments.jobs.stream import STREAMS
 from deployments.logs import log_as_json
 from deployments.meters import Gather, Meters, Numbers, gather_own, plan_facts
-from deployments.replicas import (
-    EngineReplica,
-    HandleDoor,
-    HandleEmbedder,
-    HandleTagger,
-    MediaReplica,
-    gather_all,
-    own_meters,
-)
+from deployments.replicas import EngineReplica, MediaReplica, gather_all, own_meters
 from deployments.security.listening import require_keys_beyond_loopback
 from engines.catalog import recipe_for
 from reelsight.engine import EngineRecipe

@@ -13,7 +13,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError
 from ray.serve.exceptions import BackPressureError
 
 from deployments.embedding import EmbedJob
-from deployments.replicas import HandleDoor, HandleEmbedder, HandleTagger
+from deployments.handles import HandleDoor, HandleEmbedder, HandleTagger
 from deployments.service import TagJob
 from reelsight.errors import Overloaded
 from reelsight.plan import TaggingPlan
@@ -167,7 +167,7 @@ def test_a_refusal_is_remembered_before_the_next_body_is_read(
 def test_health_does_not_wait_for_an_engine_that_is_silent(
     fake_plan: TaggingPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployments.replicas._TELL_S", 0.01)
+    monkeypatch.setattr("deployments.handles._TELL_S", 0.01)
 
     async def run() -> None:
         with pytest.raises(Overloaded):
