@@ -141,8 +141,9 @@ def _split_api(
 ) -> FastAPI:
     log_as_json(settings.serve.log_level)
     meters = own_meters()
-    engine, media = HandleDoor(_handle(_ENGINE)), _handle(_MEDIA)
-    tagger = HandleTagger(media, plan, settings.serve.banks.preview_frames)
+    wait_s, media = settings.serve.replica_wait_s, _handle(_MEDIA)
+    engine = HandleDoor(_handle(_ENGINE), wait_s, meters)
+    tagger = HandleTagger(media, plan, settings.serve.banks.preview_frames, wait_s, meters)
     banks = LiveBanks(
         recipe,
         plan,
@@ -159,7 +160,7 @@ def _split_api(
         engine,
         banks,
         settings,
-        Wire(HandleEmbedder(media), meters, gather),
+        Wire(HandleEmbedder(media, wait_s, meters), meters, gather),
         lifespan=_running(ExitStack(), banks),
         drain=process_drain(),
     )

@@ -1,35 +1,29 @@
 """The way to replicas in other processes: Serve's handles, as the doors that others know.
 
-A call ends by an answer, by an error that the replica answers, or by one that says what became of
-the replica. What runs there is no business of this module.
+How a call goes, and what becomes of it when a replica dies, is `deployments.calls`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 
-from ray.exceptions import RayActorError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from deployments.banks.recent import FrameSample
+from deployments.calls import FULL, Calls
 from deployments.embedding import EmbedAnswer, EmbedJob
 from deployments.engine_door import Embeddings, Pixels
+from deployments.meters import Meters
 from deployments.service import TagJob
-from reelsight.errors import Overloaded, ReelsightError, first_line
+from reelsight.errors import Overloaded
 from reelsight.nouns.report import Report
 from reelsight.plan import TaggingPlan
 
-__all__ = ["FrameJob", "HandleDoor", "HandleEmbedder", "HandleTagger", "ReplicaLost"]
+__all__ = ["FrameJob", "HandleDoor", "HandleEmbedder", "HandleTagger"]
 
 _TELL_S = 2.0
-# Beside the deadline, so that a replica that keeps it answers first.
-_GRACE_S = 0.25
-_FULL = "decode.overloaded"
 _FULL_S = 0.1
 _log = logging.getLogger(__name__)
 
@@ -52,19 +46,28 @@ class HandleDoor:
 
     Args:
         handle: Of the deployment.
+        wait_s: As Calls.
+        meters: Count.
     """
 
-    def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = _of_any_size(handle)
+    def __init__(self, handle: DeploymentHandle, wait_s: float, meters: Meters) -> None:
+        self._calls = Calls(handle, wait_s, meters)
 
-    async def embed(self, pixels: Pixels, *, deadline: float | None) -> Embeddings:
-        left_s = None if deadline is None else deadline - time.monotonic()
-        rows: Embeddings = await _answer(self._handle.embed, left_s, FrameJob(pixels, left_s))
+    async def embed(
+        self, pixels: Pixels, *, deadline: float | None, patient: bool = False
+    ) -> Embeddings:
+        rows: Embeddings = await self._calls.ask(
+            "embed",
+            lambda left_s: (FrameJob(pixels, left_s),),
+            deadline=deadline,
+            patient=patient,
+        )
         return rows
 
     async def stalled_s(self) -> float:
         # Serve watches each replica's own health; from here one of them is asked.
-        return float(await _answer(self._handle.stalled_s, _TELL_S))
+        deadline = time.monotonic() + _TELL_S
+        return float(await self._calls.ask("stalled_s", lambda _: (), deadline=deadline))
 
 
 class HandleTagger:
@@ -74,10 +77,20 @@ class HandleTagger:
         handle: Of the deployment.
         plan: What they do to a clip.
         preview_frames: Most frames of all of them together.
+        wait_s: As Calls.
+        meters: Count.
     """
 
-    def __init__(self, handle: DeploymentHandle, plan: TaggingPlan, preview_frames: int) -> None:
-        self._handle = _of_any_size(handle)
+    def __init__(
+        self,
+        handle: DeploymentHandle,
+        plan: TaggingPlan,
+        preview_frames: int,
+        wait_s: float,
+        meters: Meters,
+    ) -> None:
+        self._calls = Calls(handle, wait_s, meters)
+        self._handle = handle.options(_by_reference=True)
         self._plan, self._preview_frames = plan, preview_frames
         self._full_until = 0.0
 
@@ -111,11 +124,16 @@ class HandleTagger:
 
     async def tag(self, job: TagJob) -> Report:
         # Who hears of progress is in this process, and stays here.
-        sent, left_s = replace(job, heard=None), job.deadline - time.monotonic()
+        sent = replace(job, heard=None)
         try:
-            report: Report = await _answer(self._handle.tag, left_s, sent, left_s)
+            report: Report = await self._calls.ask(
+                "tag",
+                lambda left_s: (sent, left_s),
+                deadline=job.deadline,
+                patient=job.background,
+            )
         except Overloaded as error:
-            if error.code == _FULL and not job.background:
+            if error.code == FULL and not job.background:
                 self._full_until = time.monotonic() + _FULL_S
             raise
         return report
@@ -126,68 +144,15 @@ class HandleEmbedder:
 
     Args:
         handle: Of the deployment.
+        wait_s: As Calls.
+        meters: Count.
     """
 
-    def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = _of_any_size(handle)
+    def __init__(self, handle: DeploymentHandle, wait_s: float, meters: Meters) -> None:
+        self._calls = Calls(handle, wait_s, meters)
 
     async def embed(self, job: EmbedJob) -> EmbedAnswer:
-        left_s = job.deadline - time.monotonic()
-        embedded: EmbedAnswer = await _answer(self._handle.embed, left_s, job, left_s)
+        embedded: EmbedAnswer = await self._calls.ask(
+            "embed", lambda left_s: (job, left_s), deadline=job.deadline
+        )
         return embedded
-
-
-def _of_any_size(handle: DeploymentHandle) -> DeploymentHandle:
-    """Calls that Ray carries, whatever their size.
-
-    RAY_SERVE_THROUGHPUT_OPTIMIZED sends them by gRPC, whose servers and clients take 4 MB: a short
-    clip, or 27 frames.
-    """
-    return handle.options(_by_reference=True)
-
-
-class ReplicaLost(Overloaded):
-    """A replica died, or could not be reached, while it had the request; another answers the next.
-
-    It is the service's own trouble and says nothing of the request.
-    """
-
-    code = "serve.replica_lost"
-    hint = "Try again: the replica is replaced."
-
-
-async def _answer(method: Any, left_s: float | None, *arguments: Any) -> Any:
-    """What a replica answers to a call; an error that it answers is raised.
-
-    Args:
-        method: Of a handle.
-        left_s: Seconds for which the answer is worth it; None for ever. A replica keeps deadlines
-            by itself: this one is for replicas that are not there, or hang.
-        arguments: Of the call.
-
-    Raises:
-        Overloaded: `decode.overloaded`, `request.deadline` or `serve.replica_lost`.
-        ReelsightError: What the replica answered.
-    """
-    response = method.remote(*arguments)
-    try:
-        async with asyncio.timeout(None if left_s is None else max(0.0, left_s) + _GRACE_S):
-            answer = await response
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or not task.cancelling():  # The replica ended it, not who waits here.
-            raise ReplicaLost("the replica that had this request has let go of it") from error
-        # Serve does not tell the replica that nobody waits any more.
-        response.cancel()
-        raise
-    except BackPressureError as error:
-        raise Overloaded("too many clips wait for a media replica", code=_FULL) from error
-    except (RayActorError, DeploymentUnavailableError) as error:
-        _log.warning("a replica was lost: %s", first_line(error))
-        raise ReplicaLost("the replica that had this request is gone") from error
-    except TimeoutError:
-        response.cancel()
-        raise Overloaded("no replica answered in time", code="request.deadline") from None
-    if isinstance(answer, ReelsightError):
-        raise answer
-    return answer

@@ -30,12 +30,7 @@ from reelsight.nouns.report import Report
 from reelsight.plan import TaggingPlan
 from reelsight.settings import Settings
 
-__all__ = [
-    "EngineReplica",
-    "MediaReplica",
-    "gather_all",
-    "own_meters",
-]
+__all__ = ["EngineReplica", "MediaReplica", "gather_all", "own_meters"]
 
 _BATCH_WAIT_S = 0.001
 _BATCHES_AT_ONCE = 64
@@ -125,10 +120,12 @@ class MediaReplica:
     ) -> None:
         log_as_json(settings.serve.log_level)
         self._meters = own_meters()
-        door, recheck = HandleDoor(engine), None
+        wait_s = settings.serve.replica_wait_s
+        door, recheck = HandleDoor(engine, wait_s, self._meters), None
         if critical is not None:
             second, spec = critical
-            recheck = Recheck(HandleDoor(second), spec, settings.serve.critical_band)
+            checker = HandleDoor(second, wait_s, self._meters)
+            recheck = Recheck(checker, spec, settings.serve.critical_band)
         self._assembly = Assembly(plan, settings, door, open_text, self._meters, recheck)
         service = self._assembly.service
         self._banks = follower_for(settings, plan, door, service.use)
