@@ -18,8 +18,9 @@ Who dies when, in `split`:
                            asks no other one, so a request that kills engines has two
     ingress                is Serve's proxy's to tell, and its jobs' leases': see `jobs.store`
 
-What is not pure stays where it is asked from: a key's bill is settled, and a job's attempt counted,
-by the one answer that came.
+A replica that dies before Serve knows that it has taken the call is Serve's to replace: that is no
+loss here. What is not pure stays where it is asked from: a key's bill is settled, and a job's
+attempt counted, by the one answer that came.
 """
 
 from __future__ import annotations
