@@ -24,19 +24,12 @@ from deployments.banks.live import LiveBanks
 from deployments.critical import EnginePair, Recheck, critical_recipe
 from deployments.drain import Drain, process_drain
 from deployments.engine_door import EngineDoor
+from deployments.handles import HandleDoor, HandleEmbedder, HandleTagger
 from deployments.jobs.stream import STREAMS
 from deployments.logs import log_as_json
 from deployments.meters import Gather, Meters, Numbers, gather_own, plan_facts
 from deployments.own_port import listening
-from deployments.replicas import (
-    EngineReplica,
-    HandleDoor,
-    HandleEmbedder,
-    HandleTagger,
-    MediaReplica,
-    gather_all,
-    own_meters,
-)
+from deployments.replicas import EngineReplica, MediaReplica, gather_all, own_meters
 from deployments.security.listening import require_keys_beyond_loopback
 from engines.catalog import recipe_for
 from reelsight.engine import EngineRecipe
@@ -157,8 +150,9 @@ def _split_api(
 ) -> FastAPI:
     log_as_json(settings.serve.log_level)
     meters = own_meters()
-    engine, media = HandleDoor(_handle(_ENGINE)), _handle(_MEDIA)
-    tagger = HandleTagger(media, plan, settings.serve.banks.preview_frames)
+    wait_s, media = settings.serve.replica_wait_s, _handle(_MEDIA)
+    engine = HandleDoor(_handle(_ENGINE), wait_s, meters)
+    tagger = HandleTagger(media, plan, settings.serve.banks.preview_frames, wait_s, meters)
     banks = LiveBanks(
         recipe,
         plan,
@@ -175,7 +169,7 @@ def _split_api(
         engine,
         banks,
         settings,
-        Wire(HandleEmbedder(media), meters, gather),
+        Wire(HandleEmbedder(media, wait_s, meters), meters, gather),
         lifespan=_running(ExitStack(), banks),
         drain=process_drain(),
     )

@@ -58,7 +58,13 @@ class Recheck:
         self._critical: LabelBank | None = None
 
     async def settle(
-        self, pixels: Pixels, rows: Half, bank: LabelBank, deadline: float
+        self,
+        pixels: Pixels,
+        rows: Half,
+        bank: LabelBank,
+        deadline: float,
+        *,
+        patient: bool = False,
     ) -> tuple[Half, Rechecked | None]:
         """The embeddings that decide, and what was run again.
 
@@ -67,6 +73,7 @@ class Recheck:
             rows: float16 [N, D] of the first engine.
             bank: What they are scored against.
             deadline: time.monotonic() after which nobody waits.
+            patient: As EngineDoor.
 
         Raises:
             EngineInputError: The second engine cannot take these frames.
@@ -81,7 +88,8 @@ class Recheck:
         frames = np.flatnonzero(near.any(axis=1))
         if not len(frames):
             return rows, None
-        better = await self._engine.embed(np.ascontiguousarray(pixels[frames]), deadline=deadline)
+        chosen = np.ascontiguousarray(pixels[frames])
+        better = await self._engine.embed(chosen, deadline=deadline, patient=patient)
         settled = rows.copy()
         settled[frames] = better.astype(np.float16)
         labels = tuple(critical.labels[i].name for i in np.flatnonzero(near.any(axis=0)))
@@ -105,8 +113,10 @@ class EnginePair:
     def __init__(self, first: EngineDoor, second: EngineDoor) -> None:
         self._first, self._second = first, second
 
-    async def embed(self, pixels: Pixels, *, deadline: float | None) -> npt.NDArray[np.float32]:
-        return await self._first.embed(pixels, deadline=deadline)
+    async def embed(
+        self, pixels: Pixels, *, deadline: float | None, patient: bool = False
+    ) -> npt.NDArray[np.float32]:
+        return await self._first.embed(pixels, deadline=deadline, patient=patient)
 
     async def stalled_s(self) -> float:
         return max(await self._first.stalled_s(), await self._second.stalled_s())

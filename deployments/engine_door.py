@@ -19,19 +19,24 @@ Embeddings = npt.NDArray[np.float32]
 class EngineDoor(Protocol):
     """Embeds frames of many requests at a time."""
 
-    async def embed(self, pixels: Pixels, *, deadline: float | None) -> Embeddings:
+    async def embed(
+        self, pixels: Pixels, *, deadline: float | None, patient: bool = False
+    ) -> Embeddings:
         """Embed frames.
 
         Args:
             pixels: uint8 [N, S, S, 3] RGB, N >= 1.
             deadline: time.monotonic() after which they are not worth it any more.
+            patient: Whether they wait until then for an engine that is not there, as a job does;
+                a request is told sooner.
 
         Returns:
             float32 [N, D], L2-normalised.
 
         Raises:
             EngineInputError: The engine cannot take these frames.
-            Overloaded: Too many wait, or the deadline passed.
+            Overloaded: Too many wait, or the deadline passed; NoReplica and ReplicaLost, where the
+                engine is in replicas.
             EngineError: The engine is broken.
         """
 
@@ -49,7 +54,9 @@ class HostDoor:
     def __init__(self, host: EngineHost) -> None:
         self._host = host
 
-    async def embed(self, pixels: Pixels, *, deadline: float | None) -> Embeddings:
+    async def embed(
+        self, pixels: Pixels, *, deadline: float | None, patient: bool = False
+    ) -> Embeddings:
         # Who waits no longer cancels, and the host drops what it has not begun.
         return await asyncio.wrap_future(self._host.submit(pixels, timeout=0, deadline=deadline))
 

@@ -99,6 +99,12 @@ class Meters:
             registry=registry,
             buckets=_SHARE,
         )
+        self._retries = Counter(
+            "reelsight_replica_retries",
+            "Calls asked again, because the replica that had them was lost.",
+            ("hop",),
+            registry=registry,
+        )
         self._frames = Counter("reelsight_frames", "Frames embedded.", registry=registry)
         self._padding = Counter(
             "reelsight_padding_frames", "Rows of padding run beside them.", registry=registry
@@ -111,6 +117,10 @@ class Meters:
     def rejected(self, code: str) -> None:
         """A request was answered with a problem."""
         self._rejects.labels(code).inc()
+
+    def asked_again(self, hop: str) -> None:
+        """A call was lost with its replica, and another replica of that deployment is asked."""
+        self._retries.labels(hop).inc()
 
     def queued(self, queue: str, seconds: float) -> None:
         """Something waited for its turn in a queue."""

@@ -21,6 +21,7 @@ from deployments.banks.recent import RecentFrames
 from deployments.critical import Recheck
 from deployments.decode_lane import DecodeLane
 from deployments.engine_door import EngineDoor
+from deployments.lost import ReplicaLost
 from deployments.meters import Meters
 from deployments.pace import Pace
 from deployments.spans import span
@@ -164,7 +165,11 @@ class TaggingService:
                 if self._recheck is not None:
                     with span("recheck"):
                         embeddings, rechecked = await self._recheck.settle(
-                            loaded.frames.pixels, embeddings, plan.bank, job.deadline
+                            loaded.frames.pixels,
+                            embeddings,
+                            plan.bank,
+                            job.deadline,
+                            patient=job.background,
                         )
             except EngineInputError as error:
                 failure = Failure.of(error)
@@ -203,7 +208,9 @@ class TaggingService:
         wait_s = 0.05
         while True:
             try:
-                return await self._engine.embed(pixels, deadline=deadline)
+                return await self._engine.embed(pixels, deadline=deadline, patient=True)
+            except ReplicaLost:
+                raise  # Two engines are gone: if by these frames, the job's attempts end it.
             except Overloaded:
                 if time.monotonic() + wait_s > deadline:
                     raise

@@ -1,13 +1,14 @@
 """`python -m benchmarks.online.soak`: replicas are killed and banks are swapped under load.
 
-Protocol: the door in two replicas with the shipped model. Capacity is what 8 clients get answered
-in closed loop. First, requests come at 70 % of it at the moments of a Poisson process, and once a
-minute one of the replicas gets SIGKILL, by turns; its process id is Serve's own word. Every
-request counts. One that was refused with Retry-After (429, 503) or by a closed port may be sent
-again by any client; the rest of what failed is an error that a client sees, and is named. Then 4
-clients upload in closed loop while 50 banks are put and published, each heard by four answers in a
-row before the next: an answer mixes banks when a label of it is not of the bank that it names. The
-client shares the machine.
+Protocol: the door in `split` with the shipped model, two media replicas of one decoder and two
+engine replicas of one thread behind one ingress and Serve's proxy, as on a cluster; a clip may wait
+20 s. Capacity is what 8 clients get answered in closed loop. First, requests come at 70 % of it at
+the moments of a Poisson process, and once a minute a media or an engine replica gets SIGKILL, by
+turns; its process id is Serve's own word. Every request counts. One that was refused with
+Retry-After (429, 503) or by a closed port may be sent again by any client; the rest of what failed
+is an error that a client sees, and is named. Then 4 clients upload in closed loop while 50 banks
+are put and published, each heard by four answers in a row before the next: an answer mixes banks
+when a label of it is not of the bank that it names. The client shares the machine.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from benchmarks.online.client import Order, Outcome, ask, ask_once, start, what_
 from benchmarks.online.closed_loop import capacity_of
 from benchmarks.online.figures import RESULTS, facts, percentile, save, word
 from benchmarks.online.inputs import make_images
-from benchmarks.online.servers import Server, Tree, behind_haproxy, running
+from benchmarks.online.servers import Server, Tree, running
 
 _SHARE, _CLIENTS = 0.7, 4
 _LABELS, _NAMES = 5, 4
@@ -42,7 +43,6 @@ def main() -> None:
     parser.add_argument("--kill-every", type=float, default=60.0, help="seconds")
     parser.add_argument("--capacity-seconds", type=float, default=20.0)
     parser.add_argument("--swaps", type=int, default=50)
-    parser.add_argument("--proxy", choices=("python", "haproxy"), nargs="+", default=["python"])
     parser.add_argument("--work", type=Path, help="where uploads are kept between runs")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--tiny", action="store_true", help="one kill and three swaps")
@@ -53,25 +53,27 @@ def main() -> None:
     known = facts()
     with tempfile.TemporaryDirectory(prefix="bench-soak-") as scratch:
         work = (options.work or Path(scratch)).absolute()
-        found = {proxy: soak(options, proxy, work) for proxy in options.proxy}
+        found = soak(options, work)
     protocol = " ".join(__doc__.split("Protocol: ")[1].split())
-    save(options.results, "soak", known | {"protocol": protocol, "proxies": found})
+    save(options.results, "soak", known | {"protocol": protocol} | found)
     print(json.dumps(found, indent=1))
 
 
-def soak(options: argparse.Namespace, proxy: str, work: Path) -> dict[str, Any]:
+def soak(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Both halves, on one door."""
     uploads = make_images(work / "images", 8, (720, 1280))
     files, replicas = [str(path) for path in uploads], work / "replicas.json"
     replicas.unlink(missing_ok=True)
     data = Path(tempfile.mkdtemp(prefix="data-", dir=work))  # Drafts of an earlier run count.
-    env = {"REELSIGHT_DATA_DIR": str(data), "REELSIGHT_SERVE__DECODERS": "1"}
-    command = (sys.executable, "-m", "benchmarks.online.two_replicas")
-    server = Server(
-        "two replicas", (*command, "--replicas-file", str(replicas)), "/v1/tags", "/readyz", env
-    )
-    if proxy == "haproxy":
-        server = behind_haproxy(server, work)
+    env = {
+        "REELSIGHT_DATA_DIR": str(data),
+        "REELSIGHT_SERVE__DECODERS": "1",
+        "REELSIGHT_ENGINE__THREADS": "1",
+        "REELSIGHT_SERVE__MAX_WAIT_S": "20",
+    }
+    command = (sys.executable, "-m", "benchmarks.online.split_replicas")
+    command = (*command, "--replicas-file", str(replicas))
+    server = Server("split replicas", command, "/v1/tags", "/readyz", env)
     with running(server, work / "logs") as tree:
         capacity = capacity_of(tree, files, options.capacity_seconds)
         killed = kills(tree, files, replicas, options, capacity["per_s"])
@@ -101,7 +103,7 @@ def kills(
     return {
         "turns": len(away),
         "kills": sum(killed for killed, _ in away),
-        "two_again_after_s": [seconds for killed, seconds in away if killed],
+        "whole_again_after_s": [seconds for killed, seconds in away if killed],
         "requests": len(outcomes),
         "unsent": told["unsent"],
         "rate_per_s": round(order.rate, 2),
@@ -121,26 +123,37 @@ def kills(
 
 
 def _kill_one(replicas: Path, turn: int, patience_s: float) -> tuple[bool, float | None]:
-    """Kill a replica, where two run; seconds until two run again, None where that took too long."""
-    before = _running(replicas)
-    if len(before) < 2:
+    """Kill a replica of a deployment that is whole; seconds until it is whole again.
+
+    Returns:
+        Whether one was killed, and the seconds, None where that took too long.
+    """
+    whole = {name: pids for name, pids in _whole(replicas).items() if pids}
+    if not whole:
         return False, None
-    victim = before[turn % len(before)]
+    name = sorted(whole)[turn % len(whole)]
+    victim = whole[name][0]
     os.kill(victim, signal.SIGKILL)
     at = time.monotonic()
     while time.monotonic() - at < patience_s:
-        now = _running(replicas)
-        if len(now) == 2 and victim not in now:
+        now = _whole(replicas)[name]
+        if now and victim not in now:
             return True, round(time.monotonic() - at, 1)
         time.sleep(0.2)
     return True, None
 
 
-def _running(replicas: Path) -> list[int]:
+def _whole(replicas: Path) -> dict[str, list[int]]:
+    """Process ids of each deployment, none where fewer of them run than shall."""
+    running: dict[str, list[int]] = {}
+    wanted: dict[str, int] = {}
     with suppress(FileNotFoundError):
-        found = json.loads(replicas.read_text())
-        return sorted(one["pid"] for one in found if one["state"] == "RUNNING")
-    return []
+        for one in json.loads(replicas.read_text()):
+            pids = running.setdefault(one["deployment"], [])
+            wanted[one["deployment"]] = one["wanted"]
+            if one["state"] == "RUNNING":
+                pids.append(one["pid"])
+    return {name: pids if len(pids) == wanted[name] else [] for name, pids in running.items()}
 
 
 def swaps(tree: Tree, files: list[str], count: int) -> dict[str, Any]:

@@ -71,12 +71,10 @@ def overload_table(document: dict[str, Any]) -> str:
 def soak_table(document: dict[str, Any]) -> str:
     """Killed replicas and swapped banks."""
     found = document["soak"]
-    columns = [_soaked(one) for one in found["proxies"].values()]
-    lines = ["| | " + " | ".join(f"proxy: {name}" for name in found["proxies"]) + " |"]
-    lines.append("|---|" + "---:|" * len(columns))
-    lines += [
-        f"| {title} | " + " | ".join(column[title] for column in columns) + " |"
-        for title in columns[0]
+    lines = [
+        "| | |",
+        "|---|---:|",
+        *(f"| {what} | {told} |" for what, told in _soaked(found).items()),
     ]
     return "\n".join([*lines, "", _where(found)])
 
@@ -87,8 +85,8 @@ def _soaked(found: dict[str, Any]) -> dict[str, str]:
     aims = {**kills["aims"], **{f"swaps: {k}": v for k, v in swaps["aims"].items()}}
     return {
         "replicas killed": f"{kills['kills']}",
-        "two again after, s": ", ".join(
-            "longer" if one is None else f"{one:g}" for one in kills["two_again_after_s"]
+        "all again after, s": ", ".join(
+            "longer" if one is None else f"{one:g}" for one in kills["whole_again_after_s"]
         ),
         "requests": f"{kills['requests']:,} at {kills['rate_per_s']:.1f} / s",
         "not answered": f"{kills['not_answered_share']:.3%} ({words})",

@@ -13,6 +13,7 @@ import pytest
 from deployments.banks.recent import RecentFrames
 from deployments.decode_lane import DecodeLane
 from deployments.engine_door import HostDoor
+from deployments.lost import NoReplica, ReplicaLost
 from deployments.service import TaggingService, TagJob
 from deployments.turns import Turns
 from reelsight.engine import EngineHost, EngineRecipe
@@ -25,19 +26,22 @@ from reelsight.samples.clips import SampleClip
 
 
 class Counting(HostDoor):
-    """Counts frames; is full as often as it is told."""
+    """Counts frames; is full, or lost, as often as it is told."""
 
     sizes: list[int]
+    patient: set[bool]
+    refusal: Overloaded
     full = 0
 
     async def embed(
-        self, pixels: npt.NDArray[np.uint8], *, deadline: float | None
+        self, pixels: npt.NDArray[np.uint8], *, deadline: float | None, patient: bool = False
     ) -> npt.NDArray[np.float32]:
+        self.patient.add(patient)
         if self.full:
             self.full -= 1
-            raise Overloaded("full")
+            raise self.refusal
         self.sizes.append(len(pixels))
-        return await super().embed(pixels, deadline=deadline)
+        return await super().embed(pixels, deadline=deadline, patient=patient)
 
 
 @pytest.fixture
@@ -48,12 +52,17 @@ def counted(
     data = max((sample.path.read_bytes() for sample in samples), key=len)
 
     def run(
-        *, background: bool, full: int = 0, left_s: float = 60.0
+        *,
+        background: bool,
+        full: int = 0,
+        left_s: float = 60.0,
+        refusal: Overloaded | None = None,
     ) -> tuple[Report, list[int], list[tuple[int, int]]]:
         heard: list[tuple[int, int]] = []
         host = EngineHost(fake_recipe.open_engine())
         engine = Counting(host)
-        engine.sizes, engine.full = [], full
+        engine.sizes, engine.full, engine.patient = [], full, set()
+        engine.refusal = refusal or Overloaded("full")
 
         async def whole() -> Report:
             lane = DecodeLane(InProcess(), Turns.shared(2, 0.5), 4)
@@ -72,7 +81,9 @@ def counted(
                 lane.close()
 
         try:
-            return asyncio.run(whole()), engine.sizes, heard
+            report = asyncio.run(whole())
+            assert engine.patient == {background}
+            return report, engine.sizes, heard
         finally:
             host.close()
 
@@ -106,3 +117,13 @@ def test_a_full_engine_is_waited_for(
         counted(background=False, full=1)
     with pytest.raises(Overloaded):
         counted(background=True, full=1000, left_s=0.5)
+
+
+def test_engines_that_are_lost_end_the_attempt(
+    counted: Callable[..., tuple[Report, list[int], list[tuple[int, int]]]],
+) -> None:
+    report, _, _ = counted(background=True, full=3, refusal=NoReplica("none lives"))
+    assert report.failure is None
+    # Two have had the frames: how often a job may do that, its attempts say.
+    with pytest.raises(ReplicaLost):
+        counted(background=True, full=1, refusal=ReplicaLost("two are gone"))

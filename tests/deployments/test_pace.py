@@ -89,9 +89,9 @@ class Held(EngineDoor):
         self.asked: asyncio.Queue[asyncio.Event] = asyncio.Queue()
 
     async def embed(
-        self, pixels: npt.NDArray[np.uint8], *, deadline: float | None
+        self, pixels: npt.NDArray[np.uint8], *, deadline: float | None, patient: bool = False
     ) -> npt.NDArray[np.float32]:
-        del deadline
+        del deadline, patient
         answer = asyncio.Event()
         self.asked.put_nowait(answer)
         await answer.wait()

@@ -51,6 +51,8 @@ class ServeSettings(JobSettings):
             near their thresholds; None for none.
         critical_band: How near, in confidence: from 0.5 less this to 0.5 more.
         media_replicas: Replicas that decode, in `split`.
+        replica_wait_s: Seconds that a request waits in `split` for a replica that takes it, where
+            none lives or has room. A job waits for as long as its attempt has.
         bank_pointer: Where it stands which bank is current: a `redis://` url, or None for a file
             beside the banks, which every replica must see.
         banks: Banks that change while the service runs.
@@ -79,6 +81,7 @@ class ServeSettings(JobSettings):
     critical_engine: CriticalEngine | None = None
     critical_band: float = Field(default=0.1, gt=0, le=0.5)
     media_replicas: int = Field(default=1, ge=1)
+    replica_wait_s: float = Field(default=10.0, gt=0)
     bank_pointer: str | None = None
     banks: LiveBankSettings = LiveBankSettings()
     embeddings: EmbeddingSettings = EmbeddingSettings()
