@@ -71,8 +71,8 @@ def soak(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         "REELSIGHT_ENGINE__THREADS": "1",
         "REELSIGHT_SERVE__MAX_WAIT_S": "20",
     }
-    command = (sys.executable, "-m", "benchmarks.online.split_replicas")
-    command = (*command, "--replicas-file", str(replicas))
+    program = (sys.executable, "-m", "benchmarks.online.split_replicas")
+    command = (*program, "--replicas-file", str(replicas))
     server = Server("split replicas", command, "/v1/tags", "/readyz", env)
     with running(server, work / "logs") as tree:
         capacity = capacity_of(tree, files, options.capacity_seconds)
