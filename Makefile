@@ -10,7 +10,7 @@ DEMO := .demo
 demo: $(VENV)/.base
 	@bash scripts/demo.sh $(BIN) $(DEMO)
 
-test: $(VENV)/.dev .venv-s3/.done
+test: $(VENV)/.dev .venv-s3/.done .postgres/.done
 	$(BIN)/pytest
 
 check: $(VENV)/.dev
@@ -94,10 +94,16 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.base
 	.venv-s3/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/s3.txt
 	@touch $@
 
+# PostgreSQL and its driver, for the tests of the ledger.
+.postgres/.done: scripts/postgres_server.sh requirements/postgres.txt $(VENV)/.dev
+	@bash scripts/postgres_server.sh .postgres
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/postgres.txt
+	@touch $@
+
 # Needs uv; writes locks with hashes that name no index.
 lock:
 	uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements/base.lock
 	uv pip compile pyproject.toml requirements/build.in --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -c requirements/base.lock -o requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-s3 $(DEMO) .bench-decode .bench-poison .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-s3 .postgres $(DEMO) .bench-decode .bench-poison .mypy_cache .ruff_cache .import_linter_cache

@@ -8,7 +8,19 @@ import typer
 
 import reelsight
 from jobs.backfill import command as backfill
-from reelsight.cli import bank, decode, doctor, engine, models, probe, query, samples, tag
+from reelsight.cli import (
+    bank,
+    decode,
+    doctor,
+    engine,
+    ledger,
+    mark,
+    models,
+    probe,
+    query,
+    samples,
+    tag,
+)
 from reelsight.cli.console import run_app
 
 __all__ = ["app", "main"]
@@ -24,6 +36,8 @@ app.command(name="backfill")(backfill)
 app.command(name="query")(query.command)
 app.add_typer(bank.app, name="bank")
 app.add_typer(engine.app, name="engine")
+app.add_typer(mark.app, name="mark")
+app.add_typer(ledger.app, name="ledger")
 app.command(name="models")(models.command)
 app.command(name="samples")(samples.samples)
 app.command(name="manifest")(samples.manifest)
