@@ -6,7 +6,7 @@ It looks rows up, opens the codes of whoever is accused and proves their rows. I
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,14 @@ from reelsight.marks.bound import binomial_log10_tail, hard_mismatches
 from reelsight.marks.candidates import Fit, Window, soft_of
 from reelsight.marks.codeword import Opening, opening
 from reelsight.marks.keys import Keyring
-from reelsight.marks.ledger import Ledger, LedgerRow, chain_proof
+from reelsight.marks.ledger import Ledger, LedgerRow, SignedHead, chain_proof
 from reelsight.marks.match import CodeTable
 from reelsight.marks.pool import Pooled
 from reelsight.nouns.mark import IssuedCopy, SoftBits
 from reelsight.nouns.mark_trace import (
     Accused,
+    ChainProof,
     FrameUse,
-    LedgerHead,
     LedgerSource,
     ModelUse,
     NullCalibration,
@@ -72,7 +72,7 @@ class Account:
         ledger: Ledger,
         keyring: Keyring,
         table: CodeTable,
-        head: LedgerHead,
+        head: SignedHead,
         pooled: Sequence[Pooled],
     ) -> None:
         self._ledger = ledger
@@ -120,7 +120,7 @@ class Account:
             code=opens.code if opens else None,
             salt=opens.salt if opens else None,
             commitment=copy.commitment,
-            proof=chain_proof(self._ledger.store, row.index, self._head) if opened else None,
+            proof=self._proof(row) if opened else None,
         )
 
     def windows(
@@ -174,6 +174,10 @@ class Account:
     def _opening(self, copy: IssuedCopy) -> Opening | None:
         key = self._keyring.get(copy.key_id)
         return opening(key, copy.identity, copy.bits) if key is not None else None
+
+    def _proof(self, row: LedgerRow) -> ChainProof:
+        proof = chain_proof(self._ledger.store, row.index, self._head.head)
+        return replace(proof, head_signature=self._head.signature)
 
     def _row(self, fit: Fit) -> tuple[LedgerRow, IssuedCopy]:
         index = int(self._table.indices[fit.place])

@@ -15,7 +15,7 @@ from reelsight.marks.account import Account, Circumstances
 from reelsight.marks.candidates import Fit, Window, best_fits, soft_of, windows_of
 from reelsight.marks.judge import Standing, Weighed, judge
 from reelsight.marks.keys import Keyring
-from reelsight.marks.ledger import Ledger
+from reelsight.marks.ledger import Ledger, SignedHead
 from reelsight.marks.match import CodeTable
 from reelsight.marks.multiplicity import joint_pair_log10
 from reelsight.marks.policy import Marking
@@ -23,7 +23,7 @@ from reelsight.marks.pool import Pooled, pool
 from reelsight.marks.power import power_of
 from reelsight.marks.times import utc_now
 from reelsight.nouns.mark import SoftBits
-from reelsight.nouns.mark_trace import LedgerHead, Suspect, Trace, Trials
+from reelsight.nouns.mark_trace import Suspect, Trace, Trials
 
 __all__ = ["Tracer"]
 
@@ -43,7 +43,7 @@ class Tracer:
     """
 
     def __init__(
-        self, ledger: Ledger, keyring: Keyring, table: CodeTable, head: LedgerHead, marking: Marking
+        self, ledger: Ledger, keyring: Keyring, table: CodeTable, head: SignedHead, marking: Marking
     ) -> None:
         self._ledger = ledger
         self._keyring = keyring
@@ -153,7 +153,7 @@ class Tracer:
             presence=pooled[used].presence,
             power=power,
             left_out=dict(table.left_out),
-            head=self._head,
+            head=self._head.head,
             models=about.models,
             calibration=about.calibration,
             rerun=about.rerun,

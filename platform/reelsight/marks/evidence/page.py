@@ -30,11 +30,11 @@ _LIMITS = (
     "Whoever held the tenant key, the codeword or the marked copy itself could have put the mark "
     "there. The report opens the codewords of the copies it names: they are spent, and the report "
     "is to be kept as carefully as a copy.",
-    "The probabilities hold if the codewords were drawn at random before the video was known, which "
-    "the ledger's chain and its kept heads are there to show; they assume nothing about the "
+    "The probabilities hold if the codewords were drawn at random before the video was known, "
+    "which the ledger's chain and its kept heads are there to show; they assume nothing about the "
     "extractor, its training, or how alike neighbouring frames are.",
-    "Every comparison that was made is counted in the adjusted probability. Attempts that were made "
-    "and are not listed under `What was tried` would make it too small.",
+    "Every comparison that was made is counted in the adjusted probability. Attempts that were "
+    "made and are not listed under `What was tried` would make it too small.",
 )
 
 
@@ -119,7 +119,8 @@ def _accused(trace: Trace, number: int, one: Accused) -> str:
         ("Statistic T", f"{one.statistic:.4g} of at most {one.most:.4g}"),
         ("By the signs alone (for comparison)", _chance(one.log10_p_hard)),
     )
-    return f"<section><h2>{escaped(title)}</h2>{body}{_strip(trace, number, one)}{_proof(one)}</section>"
+    more = _strip(trace, number, one) + _proof(one)
+    return f"<section><h2>{escaped(title)}</h2>{body}{more}</section>"
 
 
 def _strip(trace: Trace, number: int, one: Accused) -> str:

@@ -118,6 +118,9 @@ class SqliteStore:
         self.close()
 
     def _prepare(self) -> None:
+        # The tables come in one transaction: where one is, all are.
+        if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+            return
         with self._transaction():
             for statement in _SCHEMA.split(";\n"):
                 # A trigger's body holds a semicolon of its own, before END.
