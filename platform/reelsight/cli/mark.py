@@ -64,6 +64,7 @@ def issue(
     from reelsight.errors import ConfigError, MarkError
     from reelsight.marks.keys import Keyring
     from reelsight.marks.ledger import Ledger, Order, open_store
+    from reelsight.marks.times import parse_time
     from reelsight.nouns.mark import Carrier, Identity
     from reelsight.redaction import redacted
 
@@ -84,7 +85,7 @@ def issue(
         asset_sha256=asset_sha256 or file_sha256(_there(asset_file)),
         channel=channel,
         carrier=Carrier(model, version),
-        valid_from=valid_from,
+        valid_from=parse_time(valid_from) if valid_from else None,
         bits=settings.marks.bits,
         psnr_db=psnr_db,
         encoder=encoder,

@@ -15,6 +15,7 @@ from reelsight.errors import LedgerError
 from reelsight.marks.bound import binomial_log10_tail, hard_mismatches
 from reelsight.marks.candidates import Fit, Window, soft_of
 from reelsight.marks.codeword import Opening, opening
+from reelsight.marks.judge import Standing
 from reelsight.marks.keys import Keyring
 from reelsight.marks.ledger import Ledger, LedgerRow, SignedHead, chain_proof
 from reelsight.marks.match import CodeTable
@@ -85,6 +86,11 @@ class Account:
     def recipient(self, fit: Fit) -> str:
         """Who got the copy."""
         return self._row(fit)[1].identity.recipient
+
+    def standing(self, fit: Fit) -> Standing:
+        """The copy as the judge sees it."""
+        span = (fit.window.first, fit.window.end)
+        return Standing(self.recipient(fit), fit.log10_p_adjusted, span)
 
     def runner_up(self, first: Fit, found: Sequence[tuple[Window, list[Fit]]]) -> Fit | None:
         """The best copy of another recipient in the window of `first`."""

@@ -36,13 +36,15 @@ class Weighed:
 
     Attributes:
         standings: Copies, the best first.
-        joint_log10_p_adjusted: That the first two recipients both fit by chance; None for fewer.
+        pair: The two copies that fit best together in one window; None where there are none.
+        joint_log10_p_adjusted: That both of them fit by chance; None without a pair.
         frames: Frames that were used.
         presence: Pooled presence score.
         power: What could have been found.
     """
 
     standings: Sequence[Standing]
+    pair: tuple[Standing, Standing] | None
     joint_log10_p_adjusted: float | None
     frames: int
     presence: float
@@ -63,8 +65,8 @@ def judge(weighed: Weighed, marking: Marking) -> tuple[Verdict, str]:
     if sure:
         return "IDENTIFIED", _identified(sure[0], likely)
     joint = weighed.joint_log10_p_adjusted
-    if len(likely) > 1 and joint is not None and joint <= math.log10(marking.identified):
-        return "MULTIPLE", _joint(likely, joint)
+    if weighed.pair and joint is not None and joint <= math.log10(marking.identified):
+        return "MULTIPLE", _joint(weighed.pair, joint)
     if likely:
         return "PROBABLE", (
             f"The picture fits the copy of {likely[0].recipient}, but not beyond the limit for "
@@ -128,8 +130,7 @@ def _multiple(sure: Sequence[Standing]) -> str:
     )
 
 
-def _joint(likely: Sequence[Standing], joint: float) -> str:
-    pair = likely[:2]
+def _joint(pair: tuple[Standing, Standing], joint: float) -> str:
     each = "; ".join(f"{s.recipient} {_odds(s.log10_p_adjusted)}" for s in pair)
     return (
         f"The picture fits the copies of {_names([s.recipient for s in pair])} at once, as when "

@@ -13,7 +13,7 @@ from reelsight import __version__
 from reelsight.errors import MarkError
 from reelsight.marks.account import Account, Circumstances
 from reelsight.marks.candidates import Fit, Window, best_fits, soft_of, windows_of
-from reelsight.marks.judge import Standing, Weighed, judge
+from reelsight.marks.judge import Weighed, judge
 from reelsight.marks.keys import Keyring
 from reelsight.marks.ledger import Ledger, SignedHead
 from reelsight.marks.match import CodeTable
@@ -125,14 +125,20 @@ class Tracer:
         whole = Window(used, 0, len(pooled[used].sums), whole=True)
         likely = [f for f in best if f.log10_p_adjusted <= math.log10(marking.probable)][:_LISTED]
         runner = account.runner_up(first, found) if first else None
-        joint = _joint(account, found, trials)
+        joint, pair = _joint(account, found, trials)
+        if joint is not None and joint <= math.log10(marking.identified):
+            likely += [fit for fit in pair if fit.place not in {f.place for f in likely}]
         power = power_of(len(soft_of(pooled[used], whole, table)), trials, marking.identified)
-        standings = [
-            Standing(account.recipient(f), f.log10_p_adjusted, (f.window.first, f.window.end))
-            for f in likely
-        ]
         verdict, statement = judge(
-            Weighed(standings, joint, pooled[used].used, pooled[used].presence, power), marking
+            Weighed(
+                standings=[account.standing(fit) for fit in likely],
+                pair=(account.standing(pair[0]), account.standing(pair[1])) if pair else None,
+                joint_log10_p_adjusted=joint,
+                frames=pooled[used].used,
+                presence=pooled[used].presence,
+                power=power,
+            ),
+            marking,
         )
         soft = soft_of(pooled[used], first.window if first else whole, table)
         return Trace(
@@ -164,12 +170,14 @@ class Tracer:
 
 def _joint(
     account: Account, found: Sequence[tuple[Window, list[Fit]]], trials: Trials
-) -> float | None:
-    """The most surprising pair of copies of two recipients in one window; None without a pair."""
+) -> tuple[float | None, tuple[Fit, ...]]:
+    """The most surprising pair of copies of two recipients in one window, where there is one."""
     best: float | None = None
+    pair: tuple[Fit, ...] = ()
     for window, fits in found:
         second = account.runner_up(fits[0], [(window, fits)]) if fits else None
         if second is not None:
             value = joint_pair_log10(second.log10_p, trials, whole=window.whole)
-            best = value if best is None else min(best, value)
-    return best
+            if best is None or value < best:
+                best, pair = value, (fits[0], second)
+    return best, pair

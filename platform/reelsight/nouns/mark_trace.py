@@ -268,10 +268,12 @@ class Trace:
             found none, with the stated power; INSUFFICIENT had too little to look at.
         statement: The verdict in a sentence or two, for people.
         suspect: What was looked at.
-        accused: Copies at or beyond the probable limit, the best first.
+        accused: Copies at or beyond the probable limit, the best first; and the two of a pair that
+            is beyond the limit for naming together.
         runner_up: The best copy of another recipient than the first's, accused or not.
         margin: T of the best copy less T of the runner-up in the same window.
-        joint_log10_p_adjusted: For two candidates: that both fit by chance; see the statement.
+        joint_log10_p_adjusted: That the two copies which fit best together, in one window, both do
+            so by chance. Small means that one of the two is in it.
         trials: What was tried.
         identified: Adjusted p at or below which a copy is named.
         probable: Adjusted p at or below which a person has to look.

@@ -82,7 +82,7 @@ def test_no_frames_and_no_usable_frames() -> None:
 def test_soft_bits_that_are_none(wrong: dict[str, np.ndarray], says: str) -> None:
     good: SoftBits = soft_bits(np.ones((4, 8)))
     with pytest.raises(ValueError, match=says):
-        replace(good, **wrong)
+        replace(good, **wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

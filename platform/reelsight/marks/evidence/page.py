@@ -98,13 +98,12 @@ def _suspect(trace: Trace) -> str:
 def _accused(trace: Trace, number: int, one: Accused) -> str:
     source = one.source
     title = f"Copy {number}: {source.recipient}" if len(trace.accused) > 1 else source.recipient
-    named = one.log10_p_adjusted <= math.log10(trace.identified)
-    limit = (
-        f"beyond the limit for naming ({trace.identified:g})"
-        if named
-        else f"beyond the limit for a person to look ({trace.probable:g}), short of the limit for "
-        f"naming ({trace.identified:g})"
-    )
+    if one.log10_p_adjusted <= math.log10(trace.identified):
+        limit = f"beyond the limit for naming ({trace.identified:g})"
+    elif one.log10_p_adjusted <= math.log10(trace.probable):
+        limit = f"beyond the limit for a person to look ({trace.probable:g}), short of naming"
+    else:
+        limit = f"short of any limit ({trace.probable:g}) by itself: one of two that fit together"
     body = facts(
         ("Recipient", source.recipient),
         ("Asset", source.asset),
