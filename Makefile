@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := .demo
 
 
-.PHONY: .python demo test check test-export test-trt bench-pipeline bench-poison bench-decode fuzz-media bench-engines lock clean
+.PHONY: .python demo test check test-export test-trt bench-pipeline bench-poison bench-decode fuzz-media bench-engines bench-marks lock clean
 
 demo: $(VENV)/.base
 	@bash scripts/demo.sh $(BIN) $(DEMO)
@@ -55,6 +55,11 @@ fuzz-media: $(VENV)/.dev
 bench-engines:
 	PYTHONPATH=platform:. $(PYTHON) -m benchmarks.engines --profile
 	PYTHONPATH=platform:. $(PYTHON) -m benchmarks.tables
+
+# The null and the power of leak tracing: a million codes that are nobody's, and marked copies.
+bench-marks: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.marks
+	$(BIN)/python -m benchmarks.tables
 
 .python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'

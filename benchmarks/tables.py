@@ -16,12 +16,13 @@ from typing import Any
 from benchmarks.decode.cost_table import cost_table
 from benchmarks.decode.table import truth_table
 from benchmarks.engines.table import engines_table
+from benchmarks.marks.table import marks_table
 
 __all__ = ["main", "render"]
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ("README.md", "docs/benchmarks.md", "docs/engines.md", "docs/decode.md")
+PAGES = ("README.md", "docs/benchmarks.md", "docs/engines.md", "docs/decode.md", "docs/marks.md")
 _BLOCK = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -102,6 +103,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "decode-cpu": cost_table,
     "decode-truth": truth_table,
     "poison-cpu": poison_cpu,
+    "marks-null": marks_table,
 }
 
 

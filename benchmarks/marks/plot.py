@@ -14,8 +14,8 @@ _W, _H = 380, 300
 def plot(document: dict[str, Any]) -> str:
     """Two panels: innocent codes against the bound, and copies that are named against frames."""
     return (
-        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 960 430' "
-        "font-family='sans-serif' font-size='12'><rect width='960' height='430' fill='#fff'/>"
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 960 520' "
+        "font-family='sans-serif' font-size='12'><rect width='960' height='520' fill='#fff'/>"
         f"<g transform='translate(60,40)'>{_tails(document['null'])}</g>"
         f"<g transform='translate(540,40)'>{_power(document)}</g></svg>\n"
     )
@@ -55,7 +55,7 @@ def _tails(families: list[dict[str, Any]]) -> str:
             if level["reached"]
         ]
         parts.append(_line(points, colour))
-    parts.append(_legend([*(f["family"] for f in families)], 8, _H - 16 * len(families) - 4))
+    parts.append(_legend([*(f["family"] for f in families)], 0, _H + 56))
     parts.append(_text(x(levels[2]) + 8, y(levels[2]) - 8, "observed = bound", "start"))
     return "".join(parts)
 
@@ -79,7 +79,7 @@ def _power(document: dict[str, Any]) -> str:
         points = [(x(p["frames"]), _H * (1 - p["named"])) for p in curve["points"]]
         parts.append(_line(points, colour))
     names = [f"{curve['frame_error_rate']:.0%} of a frame's bits wrong" for curve in curves]
-    parts.append(_legend(names, _W - 190, _H - 16 * len(names) - 4))
+    parts.append(_legend(names, 0, _H + 56))
     return "".join(parts)
 
 

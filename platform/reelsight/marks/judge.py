@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reelsight.marks.policy import Marking
+from reelsight.marks.wording import odds
 from reelsight.nouns.mark_trace import Power, Verdict
 
 __all__ = ["Standing", "Weighed", "judge"]
@@ -70,7 +71,7 @@ def judge(weighed: Weighed, marking: Marking) -> tuple[Verdict, str]:
     if likely:
         return "PROBABLE", (
             f"The picture fits the copy of {likely[0].recipient}, but not beyond the limit for "
-            f"naming anybody: by chance {_odds(likely[0].log10_p_adjusted)}. A person has to look, "
+            f"naming anybody: by chance {odds(likely[0].log10_p_adjusted)}. A person has to look, "
             "and more of the video should be traced."
         )
     if not weighed.frames or weighed.power.detectable_error is None:
@@ -103,7 +104,7 @@ def _identified(first: Standing, likely: Sequence[Standing]) -> str:
     text = (
         f"The picture carries the mark of the copy of {first.recipient}. If the video had been "
         f"made without that copy, so good a fit would come about by "
-        f"chance {_odds(first.log10_p_adjusted)}."
+        f"chance {odds(first.log10_p_adjusted)}."
     )
     others = [s.recipient for s in likely[1:]]
     if others:
@@ -126,16 +127,16 @@ def _multiple(sure: Sequence[Standing]) -> str:
     return (
         f"The picture carries the marks of several copies, {how}: of "
         f"{_names([s.recipient for s in sure])}. Each of them fits by itself so well as would "
-        f"come about by chance {_odds(worst)}."
+        f"come about by chance {odds(worst)}."
     )
 
 
 def _joint(pair: tuple[Standing, Standing], joint: float) -> str:
-    each = "; ".join(f"{s.recipient} {_odds(s.log10_p_adjusted)}" for s in pair)
+    each = "; ".join(f"{s.recipient} {odds(s.log10_p_adjusted)}" for s in pair)
     return (
         f"The picture fits the copies of {_names([s.recipient for s in pair])} at once, as when "
         f"two copies are averaged. That both fit so well with neither in it would come about "
-        f"{_odds(joint)}: at least one of the two is in it. Of either alone that is not shown (by "
+        f"{odds(joint)}: at least one of the two is in it. Of either alone that is not shown (by "
         f"chance: {each}), and a person has to look."
     )
 
@@ -151,16 +152,3 @@ def _power(power: Power) -> str:
 
 def _names(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
-
-
-def _odds(log10_p: float) -> str:
-    """At most once in how many times, rounded down to one digit: never more than was shown."""
-    if log10_p > -0.302:
-        return "every other time or more often"
-    power = math.floor(-log10_p + 1e-9)
-    digit = math.floor(10 ** (-log10_p - power) + 1e-9)
-    return (
-        f"at most once in {digit * 10**power:,} times"
-        if power < 19
-        else f"at most once in 10^{power} times"
-    )

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from reelsight.marks.evidence.document import trace_document
 from reelsight.marks.evidence.drawing import agreement_strip, windows_chart
 from reelsight.marks.evidence.markup import STYLE, cells, escaped, facts, paragraph, table
+from reelsight.marks.wording import odds
 from reelsight.nouns.mark_trace import Accused, FrameUse, Trace
 
 __all__ = ["trace_page"]
@@ -263,9 +264,5 @@ def _used(frames: Sequence[FrameUse]) -> int:
 
 
 def _chance(log10_p: float) -> str:
-    """A probability for people: never smaller than it is."""
-    if log10_p >= -0.005:
-        return "1 (nothing)"
-    if log10_p > -3:
-        return f"{10**log10_p:.3f}"
-    return f"10^{log10_p:.1f}"
+    """A probability for people, and as a power of ten."""
+    return odds(log10_p) if log10_p > -1 else f"{odds(log10_p)} (10^{log10_p:.1f})"
