@@ -103,7 +103,7 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.base
 .postgres/.done: scripts/postgres_server.sh requirements/postgres.txt $(VENV)/.dev
 	@bash scripts/postgres_server.sh .postgres
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/postgres.txt
-	@touch $@
+	@if [ -x .postgres/bin/postgres ]; then touch $@; fi
 
 # Needs uv; writes locks with hashes that name no index.
 lock:

@@ -123,8 +123,8 @@ class Account:
             log10_p=fit.log10_p,
             log10_p_adjusted=fit.log10_p_adjusted,
             log10_p_hard=binomial_log10_tail(len(soft), wrong),
-            code=opens.code if opens else None,
-            salt=opens.salt if opens else None,
+            code=opens.codeword(copy.bits).data.hex() if opens and copy.pad == "static" else None,
+            copy_key=opens.copy_key if opens else None,
             commitment=copy.commitment,
             proof=self._proof(row) if opened else None,
         )
@@ -179,7 +179,7 @@ class Account:
 
     def _opening(self, copy: IssuedCopy) -> Opening | None:
         key = self._keyring.get(copy.key_id)
-        return opening(key, copy.identity, copy.bits) if key is not None else None
+        return opening(key, copy.identity) if key is not None else None
 
     def _proof(self, row: LedgerRow) -> ChainProof:
         proof = chain_proof(self._ledger.store, row.index, self._head.head)

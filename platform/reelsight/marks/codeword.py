@@ -1,9 +1,11 @@
 """Codewords: the bits that one recipient's copy carries, their commitment, and the copy's serial.
 
-All three are derived from the tenant key and the copy's identity, so the key and the ledger's rows
-are enough to have them again. A codeword is whatever the function gives: never chosen, never
-rejected for lying close to another, because the bound of `reelsight.marks.bound` holds for
-uniform codes alone.
+All are derived from the tenant key and the copy's identity, so the key and the ledger's rows are
+enough to have them again. Between the two stands a key for each copy: given to somebody, it proves
+that copy's codes, static or by segment, and tells nothing of another's.
+
+A codeword is whatever the function gives: never chosen, never rejected for lying close to another,
+because the bound of `reelsight.marks.bound` holds for uniform codes alone.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from reelsight.marks.keys import TenantKey
 from reelsight.marks.policy import CODE_LENGTHS
 from reelsight.nouns.mark import Identity
 
-__all__ = ["Codeword", "Opening", "code_function", "codeword", "commitment", "opening", "serial_of"]
+__all__ = ["Codeword", "Opening", "code_function", "codeword", "opening", "serial_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +50,37 @@ class Codeword:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What opens a commitment: the codeword and the salt, both hex.
+    """What opens a commitment: the copy's key, from which its codes follow and no other copy's.
 
     Attributes:
-        code: The codeword.
-        salt: 16 bytes from the tenant key; without it 64 bits could be found by trying.
+        copy_key: 32 bytes, hex.
     """
 
-    code: str
-    salt: str
+    copy_key: str = field(repr=False)
+
+    @property
+    def commitment(self) -> str:
+        """sha256 (hex) that binds a row to its codes and shows nothing of them."""
+        data = b"reelsight mark commitment 1\n" + bytes.fromhex(self.copy_key)
+        return hashlib.sha256(data).hexdigest()
 
     def commits_to(self, found: str) -> bool:
         """Whether this opens the commitment `found` (hex)."""
-        return hmac.compare_digest(
-            _commit(bytes.fromhex(self.code), bytes.fromhex(self.salt)), found
-        )
+        return hmac.compare_digest(self.commitment, found)
+
+    def codeword(self, bits: int, segment: int | None = None) -> Codeword:
+        """The code that this copy carries; see the function of that name.
+
+        Raises:
+            MarkError: As that does.
+        """
+        message, length = _message(bits, segment)
+        key = bytes.fromhex(self.copy_key)
+        return Codeword(hmac.digest(key, message, "sha256")[:length])
 
 
 def codeword(key: TenantKey, identity: Identity, bits: int, segment: int | None = None) -> Codeword:
-    """The codeword of a copy.
-
-    HMAC-SHA256 in the shape of NIST SP 800-108 (label in the subkey; context and length in the
-    message), cut to its first `bits` bits.
+    """The codeword of a copy: HMAC-SHA256 under the copy's key, cut to its first `bits` bits.
 
     Args:
         key: The tenant's.
@@ -91,16 +102,12 @@ def code_function(
     Raises:
         MarkError: As `codeword` does.
     """
-    if bits not in CODE_LENGTHS:
-        raise MarkError(f"a code has {CODE_LENGTHS} bits, not {bits!r}", code="mark.bits")
-    if segment is not None and segment < 0:
-        raise MarkError(f"segments count from 0, got {segment!r}", code="mark.segment")
-    # Segment 0 of a rotating pad is another code than the static one.
-    tail = (0 if segment is None else segment + 1).to_bytes(8, "big") + bits.to_bytes(4, "big")
-    secret, length = key.subkey("codeword"), bits // 8
+    message, length = _message(bits, segment)
+    secret = key.subkey("copy")
 
     def derive(identity: Identity) -> bytes:
-        return hmac.digest(secret, identity.encoded + tail, "sha256")[:length]
+        copy_key = hmac.digest(secret, identity.encoded, "sha256")
+        return hmac.digest(copy_key, message, "sha256")[:length]
 
     return derive
 
@@ -111,21 +118,17 @@ def serial_of(key: TenantKey, identity: Identity) -> str:
     return base64.b32encode(digest[:10]).decode()
 
 
-def opening(key: TenantKey, identity: Identity, bits: int) -> Opening:
-    """What opens the commitment of a copy's static code.
-
-    Raises:
-        MarkError: As `codeword` does.
-    """
-    salt = hmac.digest(key.subkey("salt"), identity.encoded, "sha256")[:16]
-    return Opening(codeword(key, identity, bits).data.hex(), salt.hex())
+def opening(key: TenantKey, identity: Identity) -> Opening:
+    """What opens the commitment of a copy."""
+    return Opening(hmac.digest(key.subkey("copy"), identity.encoded, "sha256").hex())
 
 
-def commitment(opened: Opening) -> str:
-    """sha256 (hex) that binds a row to its code and shows nothing of it."""
-    return _commit(bytes.fromhex(opened.code), bytes.fromhex(opened.salt))
-
-
-def _commit(code: bytes, salt: bytes) -> str:
-    head = b"reelsight mark commitment 1\n" + bytes([len(salt), len(code)])
-    return hashlib.sha256(head + salt + code).hexdigest()
+def _message(bits: int, segment: int | None) -> tuple[bytes, int]:
+    """What the copy's key signs for a code, and the code's bytes."""
+    if bits not in CODE_LENGTHS:
+        raise MarkError(f"a code has {CODE_LENGTHS} bits, not {bits!r}", code="mark.bits")
+    if segment is not None and segment < 0:
+        raise MarkError(f"segments count from 0, got {segment!r}", code="mark.segment")
+    # Segment 0 of a rotating pad is another code than the static one.
+    place = (0 if segment is None else segment + 1).to_bytes(8, "big")
+    return b"codeword" + place + bits.to_bytes(4, "big"), bits // 8

@@ -89,7 +89,8 @@ class CodeTable:
         """
         left_out: dict[str, int] = {}
         makers = {key.id: code_function(key, bits) for key in keyring}
-        kept: list[tuple[int, IssuedCopy]] = []
+        indices: list[int] = []
+        rotating: list[IssuedCopy] = []
         parts = bytearray()
         for index, at, copy in rows:
             reason = None
@@ -101,15 +102,17 @@ class CodeTable:
             if reason:
                 left_out[reason] = left_out.get(reason, 0) + 1
                 continue
-            kept.append((index, copy))
+            indices.append(index)
+            if segment_s is not None:
+                rotating.append(copy)
             parts += makers[copy.key_id](copy.identity)
-        packed = np.frombuffer(bytes(parts), dtype=np.uint8).reshape(len(kept), bits // 8)
-        indices = np.array([index for index, _ in kept], dtype=np.int64)
+        packed = np.frombuffer(bytes(parts), dtype=np.uint8).reshape(len(indices), bits // 8)
+        places = np.array(indices, dtype=np.int64)
         derive = None
         if segment_s is not None:
-            derive = _segment_deriver(tuple(copy for _, copy in kept), keyring, bits)
+            derive = _segment_deriver(tuple(rotating), keyring, bits)
         return cls(
-            bits, received_at, np.ascontiguousarray(packed.T), indices, left_out, segment_s, derive
+            bits, received_at, np.ascontiguousarray(packed.T), places, left_out, segment_s, derive
         )
 
 

@@ -150,8 +150,9 @@ class Accused:
         log10_p_adjusted: The same after everything that was tried.
         log10_p_hard: log10 of the exact binomial tail of the signs alone, unadjusted; for
             comparison, no verdict rests on it.
-        code: The codeword, hex (static pads).
-        salt: Opens, with the code, the commitment in the row.
+        code: The codeword, hex; None for a rotating pad.
+        copy_key: Opens the commitment in the row, and gives the code again, of a rotating pad the
+            code of each segment; hex.
         commitment: As the row holds it.
         proof: That the row is in the ledger.
     """
@@ -167,7 +168,7 @@ class Accused:
     log10_p_adjusted: float
     log10_p_hard: float
     code: str | None = None
-    salt: str | None = None
+    copy_key: str | None = None
     commitment: str | None = None
     proof: ChainProof | None = None
 

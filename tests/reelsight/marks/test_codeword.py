@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from reelsight.errors import MarkError
-from reelsight.marks.codeword import code_function, codeword, commitment, opening, serial_of
+from reelsight.marks.codeword import code_function, codeword, opening, serial_of
 from reelsight.marks.keys import TenantKey
 from reelsight.nouns.mark import Identity
 
@@ -16,9 +16,11 @@ KEY = TenantKey(bytes(range(32)))
 
 def test_a_codeword_is_what_the_specification_says() -> None:
     # Written out, so that ledgers of today are read by programs of tomorrow.
-    subkey = hmac.digest(bytes(range(32)), b"reelsight marks 1: codeword", "sha256")
-    message = b"\0\0\0\4film" + b"\0\0\0\4anna" + b"\0\0\0\2" + bytes(8) + b"\0\0\0\x40"
-    wanted = hmac.digest(subkey, message, "sha256")[:8]
+    subkey = hmac.digest(bytes(range(32)), b"reelsight marks 1: copy", "sha256")
+    identity = b"\0\0\0\4film" + b"\0\0\0\4anna" + b"\0\0\0\2"
+    copy_key = hmac.digest(subkey, identity, "sha256")
+    message = b"codeword" + bytes(8) + b"\0\0\0\x40"
+    wanted = hmac.digest(copy_key, message, "sha256")[:8]
     code = codeword(KEY, Identity("film", "anna", 2), 64)
     assert code.data == wanted
     bits = "".join(f"{byte:08b}" for byte in wanted)
@@ -89,9 +91,15 @@ def test_codes_are_uniform_and_none_is_rejected_for_lying_near_another() -> None
     assert len({data[8 * i : 8 * i + 8] for i in range(count)}) == count
 
 
-def test_a_commitment_hides_behind_a_salt_of_the_key() -> None:
-    opened = opening(KEY, Identity("film", "anna"), 64)
-    assert len(bytes.fromhex(opened.salt)) == 16
-    head = b"reelsight mark commitment 1\n" + bytes([16, 8])
-    whole = head + bytes.fromhex(opened.salt) + bytes.fromhex(opened.code)
-    assert commitment(opened) == hashlib.sha256(whole).hexdigest()
+def test_the_key_of_a_copy_proves_its_codes_and_no_other() -> None:
+    film = Identity("film", "anna")
+    opened = opening(KEY, film)
+    data = b"reelsight mark commitment 1\n" + bytes.fromhex(opened.copy_key)
+    assert opened.commitment == hashlib.sha256(data).hexdigest()
+    for bits, segment in ((64, None), (96, None), (64, 0), (128, 7)):
+        assert opened.codeword(bits, segment) == codeword(KEY, film, bits, segment)
+    other = opening(KEY, Identity("film", "eve"))
+    assert opened.commits_to(opened.commitment)
+    assert not other.commits_to(opened.commitment)
+    assert opening(TenantKey(bytes(32)), film) != opened
+    assert opened.copy_key not in repr(opened)

@@ -64,7 +64,7 @@ def synthetic(name: str = "anna", verdict: Verdict = "IDENTIFIED") -> Trace:
     first = Accused(source, *numbers, code, "5a" * 16, "d" * 64, proof)
     other = replace(source, serial="AAAA7A2M5K6TBN4D", recipient=f"{name} the second")
     second = replace(first, source=other, start_s=24.0, end_s=48.0, log10_p_adjusted=-7.2)
-    runner = replace(second, log10_p_adjusted=0.0, code=None, salt=None, proof=None)
+    runner = replace(second, log10_p_adjusted=0.0, code=None, copy_key=None, proof=None)
     windows = tuple(
         WindowResult(a, b, s, p)
         for a, b, s, p in [

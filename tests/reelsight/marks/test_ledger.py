@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from reelsight.errors import LedgerBusy, LedgerError, MarkError
-from reelsight.marks.codeword import Opening, codeword, commitment, opening
-from reelsight.marks.keys import Keyring, TenantKey
+from reelsight.marks.codeword import codeword, opening
+from reelsight.marks.keys import Keyring
 from reelsight.marks.ledger import Embedding, Ledger, open_store, verify_chain
 from reelsight.nouns.mark import Identity
 from tests.reelsight.marks.made_copies import ASSET, order
@@ -36,7 +37,7 @@ def test_a_copy_is_issued_found_and_has_a_code_that_the_key_gives_again(
         )
         assert (found.copy.psnr_db, found.copy.encoder) == (41.5, "x264 crf 18")
         assert found.copy.valid_from == found.at == "2026-11-21T12:00:00.000000Z"
-        assert opening(keyring.issuing, found.copy.identity, 64).commits_to(found.copy.commitment)
+        assert opening(keyring.issuing, found.copy.identity).commits_to(found.copy.commitment)
 
 
 def test_the_same_order_gives_the_same_row_and_another_one_a_conflict(
@@ -133,6 +134,7 @@ def test_an_issuer_that_waits_too_long_is_told_so(place: str, keyring: Keyring) 
         ({"channel": ""}, "channel"),
         ({"channel": "a\nb"}, "printable"),
         ({"bits": 32}, "bits"),
+        ({"psnr_db": float("nan")}, "psnr_db"),
         ({"pad": "rotating"}, "segments"),
         ({"pad": "rotating", "segment_s": -1.0}, "segment_s"),
         ({"valid_from": "soon"}, "'soon' is no time"),
@@ -184,10 +186,9 @@ def test_a_postgres_password_is_in_no_message(postgres_url: str) -> None:
         open_store(postgres_url)
 
 
-def test_an_opening_opens_nothing_else(keyring: Keyring) -> None:
-    key = keyring.issuing
-    one, other = (opening(key, Identity("film", name), 64) for name in ("anna", "eve"))
-    assert one.commits_to(commitment(one))
-    assert not other.commits_to(commitment(one))
-    assert not Opening(one.code, other.salt).commits_to(commitment(one))
-    assert opening(TenantKey(bytes(32)), Identity("film", "anna"), 64) != one
+def test_postgres_without_its_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.delitem(sys.modules, "reelsight.marks.ledger.postgres_store", raising=False)
+    with pytest.raises(LedgerError, match="psycopg") as caught:
+        open_store("postgresql://nowhere")
+    assert caught.value.code == "ledger.no_driver"

@@ -73,6 +73,8 @@ def rechained(db: sqlite3.Connection) -> None:
             "not that of its content",
         ),
         ("UPDATE rows SET hash = upper(hash) WHERE idx = 2", 2, "not that of its content"),
+        ("UPDATE rows SET body = x'ff00fe' WHERE idx = 3", 3, "not that of its content"),
+        ("UPDATE rows SET body = CAST(x'ff00fe' AS TEXT) WHERE idx = 3", 3, "not that of"),
         ("DELETE FROM rows WHERE idx = 4", 4, "a row 4 is missing: 5 follows"),
         ("DELETE FROM rows WHERE idx = 0", 0, "a row 0 is missing"),
         ("UPDATE rows SET slot = 'issued:X' WHERE idx = 1", 1, "filed under"),

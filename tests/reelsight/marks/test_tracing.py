@@ -75,18 +75,18 @@ def test_one_copy_is_identified_with_its_evidence(tracer: Tracer, keyring: Keyri
     assert trace.left_out == {"its pad is another one": ROWS}
     # What opens the commitment, and what proves the row.
     assert one.code is not None
-    assert one.salt is not None
+    assert one.copy_key is not None
     assert one.commitment is not None
     assert one.proof is not None
     assert one.code == codeword(keyring.issuing, Identity("film", "r7"), 64).data.hex()
-    assert Opening(one.code, one.salt).commits_to(one.commitment)
+    assert Opening(one.copy_key).commits_to(one.commitment)
     assert check_proof(one.proof)
     assert f'"recipient":"{one.source.recipient}"' in one.proof.body
     assert one.commitment in one.proof.body
     # The runner-up is named with its numbers, and nothing that would help to forge its mark.
     assert trace.runner_up is not None
     second = trace.runner_up
-    assert (second.code, second.salt, second.proof) == (None, None, None)
+    assert (second.code, second.copy_key, second.proof) == (None, None, None)
     assert trace.margin == pytest.approx(one.statistic - trace.runner_up.statistic)
     assert one.statistic > second.statistic
     assert one.statistic <= one.most
@@ -180,7 +180,14 @@ def test_rotating_pads_name_both_of_two_colluders(ledger_file: Path, keyring: Ke
     with tracer_of(ledger_file, keyring, segment_s=4.0) as tracer:
         trace = tracer.trace(SUSPECT, [soft_bits(soft)], Circumstances(tried_before=10**9))
     assert (trace.verdict, sorted(accused(trace))) == ("MULTIPLE", ["r3", "r9"])
-    assert trace.accused[0].bits == 4 * 64
+    (one, _) = trace.accused
+    assert (one.bits, one.code) == (4 * 64, None)
+    # What is opened gives the code of every segment.
+    opened = Opening(one.copy_key or "")
+    assert opened.commits_to(one.commitment or "")
+    for segment in range(4):
+        wanted = codeword(keyring.issuing, Identity("series", one.source.recipient), 64, segment)
+        assert opened.codeword(64, segment) == wanted
     assert trace.accused[0].log10_p_adjusted < -6
 
 

@@ -100,11 +100,11 @@ def _accused(trace: Trace, number: int, one: Accused) -> str:
     source = one.source
     title = f"Copy {number}: {source.recipient}" if len(trace.accused) > 1 else source.recipient
     if one.log10_p_adjusted <= math.log10(trace.identified):
-        limit = f"beyond the limit for naming ({trace.identified:g})"
+        limit = f"beyond the limit for naming (1 in {1 / trace.identified:,.0f})"
     elif one.log10_p_adjusted <= math.log10(trace.probable):
-        limit = f"beyond the limit for a person to look ({trace.probable:g}), short of naming"
+        limit = f"a person has to look (1 in {1 / trace.probable:,.0f}), short of naming"
     else:
-        limit = f"short of any limit ({trace.probable:g}) by itself: one of two that fit together"
+        limit = "short of any limit by itself: one of two that fit together"
     body = facts(
         ("Recipient", source.recipient),
         ("Asset", source.asset),
@@ -148,8 +148,8 @@ def _proof(one: Accused) -> str:
             ("Leads to", f"{proof.head.hash} (row {proof.head.rows - 1}), {signed}"),
             ("By", f"{len(proof.later)} later rows, whose hashes are in the JSON report"),
             ("Commitment", one.commitment),
-            ("Opened by codeword", one.code),
-            ("and salt", one.salt),
+            ("Opened by the copy's key", one.copy_key),
+            ("which gives the codeword", one.code),
         )
         + "</details>"
     )

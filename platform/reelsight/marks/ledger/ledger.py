@@ -6,16 +6,18 @@ exist. The way back is harmless: a row whose code was never embedded accuses nob
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from reelsight.errors import LedgerError, MarkError
-from reelsight.marks.codeword import Codeword, codeword, commitment, opening, serial_of
+from reelsight.marks.codeword import Codeword, codeword, opening, serial_of
 from reelsight.marks.keys import Keyring
 from reelsight.marks.ledger.row import body_of, copy_of, facts_of, parse_body
 from reelsight.marks.ledger.store import LedgerStore
+from reelsight.marks.policy import CODE_LENGTHS
 from reelsight.marks.times import parse_time, utc_now
 from reelsight.nouns.mark import Carrier, Identity, IssuedCopy, Pad, require_name
 
@@ -164,6 +166,7 @@ class Ledger:
         if self.find(serial) is None:
             raise LedgerError(f"no copy {serial!r} was issued", code="ledger.no_copy")
         require_sha256("output_sha256", embedding.output_sha256)
+        _require_psnr(embedding.psnr_db)
         facts = asdict(embedding)
 
         def make_body(ledger_id: str, index: int) -> str:
@@ -218,7 +221,7 @@ class Ledger:
             segment_s=order.segment_s,
             carrier=order.carrier,
             key_id=key.id,
-            commitment=commitment(opening(key, order.identity, order.bits)),
+            commitment=opening(key, order.identity).commitment,
             psnr_db=order.psnr_db,
             encoder=order.encoder,
         )
@@ -240,6 +243,9 @@ def require_sha256(what: str, text: str) -> None:
 
 def _check(order: Order, operator: str) -> None:
     require_sha256("asset_sha256", order.asset_sha256)
+    _require_psnr(order.psnr_db)
+    if order.bits not in CODE_LENGTHS:
+        raise MarkError(f"a code has {CODE_LENGTHS} bits, not {order.bits!r}", code="mark.bits")
     try:
         require_name("channel", order.channel)
         require_name("operator", operator)
@@ -251,6 +257,11 @@ def _check(order: Order, operator: str) -> None:
         raise MarkError("a rotating pad, and no other, has segments", code="mark.segment")
     if order.segment_s is not None and not order.segment_s > 0:
         raise MarkError(f"segment_s must be > 0, got {order.segment_s!r}", code="mark.segment")
+
+
+def _require_psnr(psnr_db: float | None) -> None:
+    if psnr_db is not None and not math.isfinite(psnr_db):
+        raise MarkError(f"psnr_db must be finite, got {psnr_db!r}", code="mark.psnr")
 
 
 def _since(row: LedgerRow) -> str:

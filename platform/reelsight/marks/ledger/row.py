@@ -92,7 +92,7 @@ def parse_body(body: str) -> dict[str, Any]:
     except ValueError as error:
         raise LedgerError(f"a row is not JSON: {error}", code="ledger.bad_row") from None
     names = {"ledger", "index", "kind", "serial", "at", "operator", "facts"}
-    if not isinstance(found, dict) or set(found) != names:
+    if not (isinstance(found, dict) and set(found) == names and isinstance(found["facts"], dict)):
         raise LedgerError(f"a row has not the fields {sorted(names)}", code="ledger.bad_row")
     return found
 

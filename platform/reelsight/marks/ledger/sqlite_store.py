@@ -61,6 +61,8 @@ class SqliteStore:
         with self._failures():
             self._db = sqlite3.connect(uri, uri=True, timeout=wait_s, isolation_level=None)
             try:
+                # Text that was tampered with is still read, so that its row can be named.
+                self._db.text_factory = lambda data: data.decode("utf-8", "replace")
                 self._db.execute("PRAGMA synchronous=EXTRA")
                 if create:
                     self._prepare()
@@ -99,7 +101,7 @@ class SqliteStore:
         with self._failures():
             query = f"SELECT {_COLUMNS} FROM rows WHERE idx >= ? ORDER BY idx"  # noqa: S608
             for found in self._db.execute(query, (start,)):
-                yield StoredRow(*found)
+                yield _stored(found)
 
     def head(self) -> LedgerHead:
         with self._failures():
@@ -130,7 +132,7 @@ class SqliteStore:
     def _one(self, clause: str, *values: object) -> StoredRow | None:
         query = f"SELECT {_COLUMNS} FROM rows {clause}"  # noqa: S608
         found = self._db.execute(query, values).fetchone()
-        return None if found is None else StoredRow(*found)
+        return None if found is None else _stored(found)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -153,3 +155,8 @@ class SqliteStore:
             raise LedgerError(f"{self.name}: {error}") from error
         except sqlite3.Error as error:
             raise LedgerError(f"{self.name}: {error}") from error
+
+
+def _stored(found: tuple[object, ...]) -> StoredRow:
+    index, *texts = found
+    return StoredRow(int(str(index)), *map(str, texts))

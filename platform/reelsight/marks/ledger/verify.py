@@ -11,8 +11,8 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reelsight.errors import LedgerError, ReelsightError
-from reelsight.marks.codeword import commitment, opening, serial_of
+from reelsight.errors import LedgerError
+from reelsight.marks.codeword import opening, serial_of
 from reelsight.marks.keys import Keyring
 from reelsight.marks.ledger.row import (
     StoredRow,
@@ -161,11 +161,7 @@ def _code_problem(row: StoredRow, keyring: Keyring) -> str | None:
     key = keyring.get(copy.key_id)
     if key is None:
         return _UNKNOWN
-    try:
-        opened = opening(key, copy.identity, copy.bits)
-    except ReelsightError as error:
-        return error.message
-    if commitment(opened) != copy.commitment:
+    if not opening(key, copy.identity).commits_to(copy.commitment):
         return "its commitment is not that of the code that the tenant key gives"
     if serial_of(key, copy.identity) != said["serial"]:
         return "its serial is not that of its identity under the tenant key"
