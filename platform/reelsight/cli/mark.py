@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reelsight.cli import options
 from reelsight.cli.console import print_json, show_lines
 
+if TYPE_CHECKING:
+    from reelsight.marks.ledger import Issued
+    from reelsight.nouns.mark import Carrier, Identity
+
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Marked copies: keys, issue.")
+
+_CONFLICT = "config.conflict"
 
 LedgerOption = Annotated[
     str | None, typer.Option("--ledger", help="SQLite file or postgresql:// URL.")
@@ -61,30 +67,21 @@ def issue(
     """Write a copy into the ledger; its code goes into --code-file and nowhere else."""
     from reelsight.cli.ledger import load
     from reelsight.digest import file_sha256
-    from reelsight.errors import ConfigError, MarkError
+    from reelsight.errors import ConfigError
     from reelsight.marks.keys import Keyring
     from reelsight.marks.ledger import Ledger, Order, open_store
     from reelsight.marks.times import parse_time
-    from reelsight.nouns.mark import Carrier, Identity
-    from reelsight.redaction import redacted
 
     if (asset_file is None) == (asset_sha256 is None):
-        raise ConfigError(
-            "one of --asset-file and --asset-sha256 is wanted", code="config.conflict"
-        )
-    model, at, version = carrier.partition("@")
-    if not at:
-        raise ConfigError(f"--carrier wants MODEL@VERSION, got {carrier!r}")
+        raise ConfigError("one of --asset-file and --asset-sha256 is wanted", code=_CONFLICT)
+    if code_file is not None and code_file.exists():
+        raise ConfigError(f"{code_file} exists", code=_CONFLICT)
     settings = load(config, ledger)
-    try:
-        identity = Identity(asset, recipient, epoch)
-    except ValueError as error:
-        raise MarkError(str(error)) from None
     order = Order(
-        identity=identity,
+        identity=_identity(asset, recipient, epoch),
         asset_sha256=asset_sha256 or file_sha256(_there(asset_file)),
         channel=channel,
-        carrier=Carrier(model, version),
+        carrier=_carrier(carrier),
         valid_from=parse_time(valid_from) if valid_from else None,
         bits=settings.marks.bits,
         psnr_db=psnr_db,
@@ -94,26 +91,53 @@ def issue(
     wait_s = settings.marks.ledger_wait_s
     with open_store(settings.ledger, create=True, wait_s=wait_s) as store:
         issued = Ledger(store, keyring).issue(order, operator or _user())
-    row = issued.row
     if code_file is not None:
         _write_private(code_file, f"{issued.code.data.hex()}\n")
-    facts = {
-        "serial": row.serial,
-        "row": row.index,
-        "hash": row.hash,
-        "created": issued.created,
-        "at": row.at,
-        "ledger": redacted(settings.ledger),
-        "code_file": None if code_file is None else str(code_file),
-    }
-    if json_:
-        print_json(facts)
+    _tell(issued, settings.ledger, code_file, json_)
+
+
+def _tell(issued: Issued, ledger: str, code_file: Path | None, as_json: bool) -> None:
+    from reelsight.redaction import redacted
+
+    row, where = issued.row, redacted(ledger)
+    if as_json:
+        print_json(
+            {
+                "serial": row.serial,
+                "row": row.index,
+                "hash": row.hash,
+                "created": issued.created,
+                "at": row.at,
+                "ledger": where,
+                "code_file": None if code_file is None else str(code_file),
+            }
+        )
         return
-    what = "issued" if issued.created else "was issued before"
-    lines = [f"row {row.index} of {redacted(settings.ledger)}, {row.hash}"]
+    what = "issued" if issued.created else "was issued before,"
+    lines = [f"row {row.index} of {where}, {row.hash}"]
     if code_file is not None:
         lines.append(f"code in {code_file}: whoever has it can forge this copy's mark")
-    show_lines(f"{row.serial} {what}: {asset} for {recipient}, {row.at}", lines)
+    show_lines(f"{row.serial} {what} {row.at}", lines)
+
+
+def _identity(asset: str, recipient: str, epoch: int) -> Identity:
+    from reelsight.errors import MarkError
+    from reelsight.nouns.mark import Identity
+
+    try:
+        return Identity(asset, recipient, epoch)
+    except ValueError as error:
+        raise MarkError(str(error)) from None
+
+
+def _carrier(text: str) -> Carrier:
+    from reelsight.errors import ConfigError
+    from reelsight.nouns.mark import Carrier
+
+    model, at, version = text.partition("@")
+    if not at:
+        raise ConfigError(f"--carrier wants MODEL@VERSION, got {text!r}")
+    return Carrier(model, version)
 
 
 @app.command()

@@ -58,6 +58,7 @@ def test_issue_list_verify_and_heads(home: Path) -> None:
     assert len(bytes.fromhex(code_file.read_text())) == 8
     assert stat.S_IMODE(code_file.stat().st_mode) == 0o600
     assert code_file.read_text().strip() not in json.dumps(first)
+    assert "exists" in run(*issue(home, "eve", "--code-file", code_file), code=2)
     again = answer(*issue(home, "anna", "--psnr-db", "41.5"))
     assert (again["serial"], again["created"]) == (first["serial"], False)
     run("engine", "keygen", home / "sign.key")

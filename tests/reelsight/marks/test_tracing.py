@@ -147,8 +147,8 @@ def test_two_averaged_copies_among_many_are_a_pair_of_which_one_is_in_it(
     assert "at least one of the two" in trace.statement
     assert "not shown" in trace.statement
     # A pair can be beyond the limit where neither is worth a look by itself.
-    trace = tracer.trace(SUSPECT, [frames_of(keyring, ["r1", "r2"], 200, sigma=0.6)], about)
-    assert (trace.verdict, sorted(accused(trace))) == ("MULTIPLE", ["r1", "r2"])
+    trace = tracer.trace(SUSPECT, [frames], Circumstances(tried_before=1_000_000))
+    assert (trace.verdict, sorted(accused(trace))) == ("MULTIPLE", ["r3", "r9"])
     assert all(one.log10_p_adjusted > -3 for one in trace.accused)
 
 
