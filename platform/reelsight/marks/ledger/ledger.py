@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -187,7 +187,8 @@ class Ledger:
         Raises:
             LedgerError: `ledger.bad_row`, there is none or it cannot be read.
         """
-        stored = next(iter(self.store.rows(index)), None)
+        with closing(self.store.rows(index)) as rows:
+            stored = next(rows, None)
         if stored is None or stored.index != index:
             raise LedgerError(f"there is no row {index}", code="ledger.bad_row")
         return _read(stored.index, stored.hash, stored.body)

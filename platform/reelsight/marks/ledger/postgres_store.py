@@ -8,7 +8,7 @@ lock with it.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -101,7 +101,7 @@ class PostgresStore:
         with self._failures():
             return self._one("WHERE slot = %s", slot)
 
-    def rows(self, start: int = 0) -> Iterator[StoredRow]:
+    def rows(self, start: int = 0) -> Generator[StoredRow, None, None]:
         # On a connection of its own: an append between two rows must not join this transaction.
         with (
             self._failures(),

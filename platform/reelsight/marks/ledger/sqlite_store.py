@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,7 +97,7 @@ class SqliteStore:
         with self._failures():
             return self._one("WHERE slot = ?", slot)
 
-    def rows(self, start: int = 0) -> Iterator[StoredRow]:
+    def rows(self, start: int = 0) -> Generator[StoredRow, None, None]:
         with self._failures():
             query = f"SELECT {_COLUMNS} FROM rows WHERE idx >= ? ORDER BY idx"  # noqa: S608
             for found in self._db.execute(query, (start,)):

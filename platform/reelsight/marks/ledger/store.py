@@ -5,7 +5,7 @@ A store knows rows and hashes. It does not know what rows mean, and it holds no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -47,8 +47,8 @@ class LedgerStore(AbstractContextManager["LedgerStore"], Protocol):
         """The row of a slot."""
         ...
 
-    def rows(self, start: int = 0) -> Iterator[StoredRow]:
-        """Rows from a place on, in order, as of one moment."""
+    def rows(self, start: int = 0) -> Generator[StoredRow, None, None]:
+        """Rows from a place on, in order, as of one moment; closed by who does not read all."""
         ...
 
     def head(self) -> LedgerHead:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from reelsight.errors import LedgerError
@@ -104,15 +105,17 @@ def chain_proof(store: LedgerStore, index: int, head: LedgerHead) -> ChainProof:
     Raises:
         LedgerError: `ledger.bad_proof`, the rows from there on do not lead to the head.
     """
-    rows = store.rows(index)
-    row = next(rows, None)
-    if row is None or row.index != index or index >= head.rows:
-        raise LedgerError(f"no row {index} below a head of {head.rows}", code="ledger.bad_proof")
     later = []
-    for following in rows:
-        if following.index >= head.rows:
-            break
-        later.append(body_digest(following.body))
+    with closing(store.rows(index)) as rows:
+        row = next(rows, None)
+        if row is None or row.index != index or index >= head.rows:
+            raise LedgerError(
+                f"no row {index} below a head of {head.rows}", code="ledger.bad_proof"
+            )
+        for following in rows:
+            if following.index >= head.rows:
+                break
+            later.append(body_digest(following.body))
     proof = ChainProof(index, row.prev, row.body, tuple(later), head)
     if not check_proof(proof):
         raise LedgerError(f"row {index} does not lead to the head", code="ledger.bad_proof")
