@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 DEMO := .demo
 
 
-.PHONY: .python demo test check test-export test-trt bench-pipeline bench-poison bench-decode fuzz-media bench-engines bench-marks lock clean
+.PHONY: .python demo test check test-export test-trt bench-pipeline bench-poison bench-decode bench-online fuzz-media bench-engines bench-marks lock clean
 
 demo: $(VENV)/.base
 	@bash scripts/demo.sh $(BIN) $(DEMO)
 
-test: $(VENV)/.dev .venv-s3/.done .postgres/.done
+test: $(VENV)/.dev .venv-s3/.done .redis/.done .postgres/.done
 	$(BIN)/pytest
 
 check: $(VENV)/.dev
@@ -19,6 +19,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/docs_drift.py
+	$(BIN)/python -m scripts.openapi
 	$(BIN)/python -m benchmarks.tables --check
 
 # What needs torch: the export of open_clip models, and the programs that torch compiles.
@@ -40,6 +41,14 @@ bench-pipeline: .venv-export/.done
 bench-decode: .venv-bench-decode/.done
 	.venv-bench-decode/bin/python -m benchmarks.decode
 	.venv-bench-decode/bin/python -m benchmarks.tables
+
+# Against FastAPI with torch, LitServe, and Ray Serve's own tutorial. COMPARED, OVERLOAD
+# and SOAK are the flags of its three programs.
+bench-online: .venv-bench-online/.done
+	.venv-bench-online/bin/python -m benchmarks.online $(COMPARED)
+	.venv-bench-online/bin/python -m benchmarks.online.overload $(OVERLOAD)
+	.venv-bench-online/bin/python -m benchmarks.online.soak $(SOAK)
+	.venv-bench-online/bin/python -m benchmarks.tables
 
 # Clips that crash, hang and burst their decoder, in a whole run.
 bench-poison: $(VENV)/.dev
@@ -88,6 +97,13 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.base
 	.venv-bench-decode/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+.venv-bench-online/.done: requirements/dev.lock requirements/bench-online.txt pyproject.toml | .python
+	$(PYTHON) -m venv .venv-bench-online
+	.venv-bench-online/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	.venv-bench-online/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/bench-online.txt
+	.venv-bench-online/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
 # Made of proprietary files: never part of the repository or of a package.
 .venv-export/stubs/.done: scripts/trt_stubs.py .venv-export/.done
 	.venv-export/bin/python scripts/trt_stubs.py .venv-export/stubs
@@ -105,10 +121,14 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/postgres.txt
 	@if [ -x .postgres/bin/postgres ]; then touch $@; fi
 
+# A Redis server, for the tests of the shared pointer to the current bank.
+.redis/.done: scripts/redis_server.sh
+	@bash scripts/redis_server.sh .redis
+
 # Needs uv; writes locks with hashes that name no index.
 lock:
 	uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements/base.lock
 	uv pip compile pyproject.toml requirements/build.in --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -c requirements/base.lock -o requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-s3 .postgres $(DEMO) .bench-decode .bench-poison .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-bench-online .venv-s3 .redis .postgres $(DEMO) .bench-decode .bench-poison .mypy_cache .ruff_cache .import_linter_cache

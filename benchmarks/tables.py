@@ -1,6 +1,7 @@
 """Make the tables of the pages from results/*.json, or check that they are current.
 
 A table stands between `<!-- table:NAME -->` and `<!-- /table -->` and is never edited by hand.
+NAME is of the file; where a file makes several tables, NAME:PART.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.decode.cost_table import cost_table
+from benchmarks.decode.nvdec_table import nvdec_table
 from benchmarks.decode.table import truth_table
 from benchmarks.engines.table import engines_table
 from benchmarks.marks.table import marks_table
+from benchmarks.online.table import online_table, overload_table, soak_table
 
 __all__ = ["main", "render"]
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = ("README.md", "docs/benchmarks.md", "docs/engines.md", "docs/decode.md", "docs/marks.md")
-_BLOCK = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- table:(?P<name>[\w:-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
 def pipeline_cpu(document: dict[str, Any]) -> str:
@@ -101,9 +104,13 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "engines-cpu": engines_table,
     "engines-h200": engines_table,
     "decode-cpu": cost_table,
+    "decode-h200": nvdec_table,
     "decode-truth": truth_table,
     "poison-cpu": poison_cpu,
     "marks-null": marks_table,
+    "online-cpu": online_table,
+    "online-cpu:overload": overload_table,
+    "online-cpu:soak": soak_table,
 }
 
 
@@ -121,7 +128,8 @@ def render(page: str, results: Path) -> str:
 
     def table(match: re.Match[str]) -> str:
         name = match["name"]
-        document = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
+        file = results / f"{name.partition(':')[0]}.json"
+        document = json.loads(file.read_text(encoding="utf-8"))
         return f"{match[1]}{TABLES[name](document)}\n{match[3]}"
 
     return _BLOCK.sub(table, page)

@@ -1,5 +1,5 @@
-"""The online composition: the Ray Serve application behind HTTP will live here.
+"""The online composition: the Ray Serve application behind HTTP.
 
-Nothing is served yet. What it will share with the jobs is ready:
-`reelsight.engine.EngineWorker.run` and the steps in `reelsight.steps`.
+`deployments.app` puts it together; what it shares with the jobs is `reelsight.engine`, the plan and
+the steps in `reelsight.steps`.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,31 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     """No test sees, or leaves, a bank or a model in the user's directories."""
     monkeypatch.setenv("REELSIGHT_DATA_DIR", str(tmp_path_factory.mktemp("data")))
     monkeypatch.setenv("REELSIGHT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Redis of the test run's own."""
+    given = os.environ.get("REELSIGHT_REDIS_SERVER")
+    program = Path(given) if given else ROOT / ".redis" / "redis-server"
+    if not program.is_file():
+        pytest.skip(f"no redis-server at {program}: make .redis/.done")
+    # A socket instead of a port: nothing else can have taken it.
+    home = tmp_path_factory.mktemp("redis")
+    command = [str(program), "--port", "0", "--unixsocket", "r.sock", "--save", ""]
+    with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            said = []
+            for line in server.stdout:
+                said.append(line)
+                if "ready to accept connections" in line.lower():
+                    break
+            else:
+                pytest.fail(f"{program} ended: {''.join(said)}")
+            yield f"unix://{home / 'r.sock'}"
+        finally:
+            server.terminate()
 
 
 @pytest.fixture

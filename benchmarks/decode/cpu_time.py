@@ -1,4 +1,4 @@
-"""CPU time of this process and of everything that it started, living or reaped."""
+"""CPU time of a process and of everything that it started, living or reaped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import resource
 import time
 from pathlib import Path
 
-__all__ = ["tree_cpu_s"]
+__all__ = ["cpu_s_of", "descendants", "tree_cpu_s"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -15,23 +15,24 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 def tree_cpu_s() -> float:
     """User and system seconds, in steps of microseconds."""
     reaped = resource.getrusage(resource.RUSAGE_CHILDREN)
-    living = sum(_cpu_s(pid) for pid in _descendants(os.getpid()))
+    living = sum(cpu_s_of(pid) for pid in descendants(os.getpid()))
     return time.process_time() + reaped.ru_utime + reaped.ru_stime + living
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """Ids of the living processes below one."""
     found: list[int] = []
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
-                found += [int(child), *_descendants(int(child))]
+                found += [int(child), *descendants(int(child))]
     except FileNotFoundError:
         return found  # It ended meanwhile.
     return found
 
 
-def _cpu_s(pid: int) -> float:
-    """Of one process, and of the children that it has reaped."""
+def cpu_s_of(pid: int) -> float:
+    """Of one process, and of the children that it has reaped; 0 when it is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         # The kernel's id of the CPU clock of another process: see clock_getcpuclockid(3).

@@ -42,7 +42,7 @@ def _verdict(document: dict[str, Any]) -> str:
     elif tested["failure"] is None:
         words.append(f"The self-test passed on {tested['clips']} clips.")
     else:
-        words.append(f"**NOT VALID: the self-test failed: {tested['failure']}.**")
+        words.append(f"**The self-test did not pass: {tested['failure']}.**")
     kinds = [outcome.partition(":")[0] for outcome in outcomes.values()]
     if kinds:
         counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("right", "refuses", "wrong"))

@@ -140,6 +140,9 @@ class OrtTextTower:
             raise EngineError(f"onnxruntime failed: {error}") from error
         return np.concatenate(rows).astype(np.float32)
 
+    def count_tokens(self, phrases: Sequence[str]) -> list[int]:
+        return [sum(e.attention_mask) for e in self._tokenizer.encode_batch(list(phrases))]
+
 
 def _open(path: str, threads: int, provider: str = _CPU_PROVIDER) -> ort.InferenceSession:
     options = ort.SessionOptions()

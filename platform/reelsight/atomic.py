@@ -10,12 +10,13 @@ from typing import Any
 __all__ = ["write_whole"]
 
 
-def write_whole(path: Path, content: Any) -> Path:
+def write_whole(path: Path, content: Any, *, mode: int = 0o644) -> Path:
     """Write a file so that a reader, or a machine that lost its power, never sees half of it.
 
     Args:
         path: Replaced when it exists; its directory is made.
         content: Bytes, or anything with the buffer protocol.
+        mode: Who may read it, as for chmod.
 
     Raises:
         OSError: It cannot be written; nothing is left behind.
@@ -27,7 +28,7 @@ def write_whole(path: Path, content: Any) -> Path:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
+        os.chmod(name, mode)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)

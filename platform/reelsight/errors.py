@@ -8,6 +8,7 @@ answers with. This module knows no domain: it only carries words.
 from __future__ import annotations
 
 __all__ = [
+    "BankConflict",
     "BankError",
     "ConfigError",
     "EngineError",
@@ -22,8 +23,10 @@ __all__ = [
     "ModelError",
     "Overloaded",
     "PackageError",
+    "PointerUnreachable",
     "QueryError",
     "ReelsightError",
+    "RequestError",
     "RunError",
     "StoreError",
     "first_line",
@@ -43,6 +46,8 @@ class ReelsightError(Exception):
     stage = "internal"
     http_status = 500
     retryable = False
+    #: Seconds after which another try is worth it, where it is retryable.
+    retry_after_s = 1.0
     hint = "Report this with the command that led here."
 
     def __init__(self, message: str, *, code: str | None = None, hint: str | None = None) -> None:
@@ -69,6 +74,10 @@ def first_line(error: BaseException) -> str:
 
 def _rebuild(kind: type[ReelsightError], message: str, code: str, hint: str) -> ReelsightError:
     return kind(message, code=code, hint=hint)
+
+
+def _rebuild_request(message: str, status: int, code: str, hint: str) -> RequestError:
+    return RequestError(message, status=status, code=code, hint=hint)
 
 
 class ConfigError(ReelsightError):
@@ -192,6 +201,48 @@ class LedgerBusy(LedgerError):
     http_status = 503
     retryable = True
     hint = "Try again; marks.ledger_wait_s is how long an issuer waits."
+
+
+class BankConflict(BankError):
+    """Somebody else has made another bank current meanwhile."""
+
+    code = "bank.conflict"
+    http_status = 409
+    hint = "See GET /v1/labels for what is current now, and decide again."
+
+
+class PointerUnreachable(BankError):
+    """What says which bank is current can be neither read nor written now."""
+
+    code = "bank.pointer_unreachable"
+    http_status = 503
+    retryable = True
+    hint = "Try again; check the path or the Redis of serve.bank_pointer."
+
+
+class RequestError(ReelsightError):
+    """A request over HTTP that cannot be answered as it is.
+
+    Args:
+        message: What is wrong with it.
+        status: HTTP status, 4xx.
+        code: As for every error.
+        hint: As for every error.
+    """
+
+    code = "request.invalid"
+    stage = "request"
+    http_status = 400
+    hint = "The routes and their bodies are in /openapi.json."
+
+    def __init__(
+        self, message: str, *, status: int = 400, code: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, code=code, hint=hint)
+        self.http_status = status
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_request, (self.message, self.http_status, self.code, self.hint))
 
 
 class StoreError(ReelsightError):

@@ -7,6 +7,7 @@ what is raised by one clip's bytes never reaches its neighbours. They know nothi
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,9 +17,10 @@ import numpy.typing as npt
 from reelsight.errors import FetchError, RunError
 from reelsight.media.decoder import Decoder
 from reelsight.media.fetch import fetch
+from reelsight.media.limits import MediaLimits
 from reelsight.nouns.clip import Clip
 from reelsight.nouns.frames import Frames
-from reelsight.nouns.report import Failure, Report, Sampled
+from reelsight.nouns.report import Failure, Rechecked, Report, Sampled
 from reelsight.plan import TaggingPlan
 from reelsight.tagging import Timeline, dead_report, tagged_report
 
@@ -53,13 +55,19 @@ class LoadedClip:
     decode_s: float
 
 
-def load_clip(request: ClipRequest, plan: TaggingPlan, decoder: Decoder) -> LoadedClip:
+def load_clip(
+    request: ClipRequest,
+    plan: TaggingPlan,
+    decoder: Decoder,
+    read: Callable[[str, MediaLimits], bytes] = fetch,
+) -> LoadedClip:
     """Fetch, probe, sample and decode one clip; never raises for what the clip is.
 
     Args:
         request: The clip.
         plan: What to do to it.
         decoder: What decodes; of `plan.decoding`.
+        read: Gives the bytes behind a uri, within the limits.
 
     Raises:
         RunError: This machine cannot decode any clip.
@@ -73,7 +81,7 @@ def load_clip(request: ClipRequest, plan: TaggingPlan, decoder: Decoder) -> Load
     try:
         if not request.uri:
             raise FetchError("the manifest names no uri", code="fetch.no_uri")
-        data = fetch(request.uri, plan.limits)
+        data = read(request.uri, plan.limits)
         fetched = time.perf_counter()
         clip, frames = decoder.decode(
             request.clip_id,
@@ -116,6 +124,7 @@ def report_clip(
     timeline: Timeline | None,
     embeddings: npt.NDArray[np.float16] | None,
     failure: Failure | None,
+    rechecked: Rechecked | None = None,
 ) -> Report:
     """The Report of one clip: tagged from its embeddings, or dead for its failure.
 
@@ -126,6 +135,7 @@ def report_clip(
         timeline: When its N frames were sampled.
         embeddings: float16 [N, D].
         failure: Why there are no embeddings.
+        rechecked: Which of them are a second engine's, and why.
     """
     if failure is None and timeline is not None and embeddings is not None:
         return tagged_report(
@@ -135,6 +145,7 @@ def report_clip(
             bank=plan.bank,
             provenance=plan.provenance,
             carried=carried,
+            rechecked=rechecked,
         )
     if failure is None:
         raise ValueError(f"clip {clip.clip_id!r} has neither embeddings nor a failure")

@@ -284,7 +284,7 @@ def test_the_table_has_every_number() -> None:
     [
         (
             {"self_test": {"failure": "on 'HEVC': it fails", "clips": 5}},
-            "**NOT VALID: the self-test failed: on 'HEVC': it fails.**",
+            "**The self-test did not pass: on 'HEVC': it fails.**",
         ),
         (
             {"truth": {"vp9": "wrong: shows frames [1]"}},

@@ -18,7 +18,7 @@ from reelsight.engine import EngineHost
 from reelsight.errors import EngineError, ModelError
 from reelsight.nouns.model import Model
 
-BUCKETS = (4, 8, 16, 32)
+BUCKETS = (2, 4, 8, 16, 32)
 
 
 @pytest.fixture

@@ -13,13 +13,16 @@ from reelsight.cli import (
     decode,
     doctor,
     engine,
+    keys,
     ledger,
     mark,
     models,
     probe,
     query,
     samples,
+    serve,
     tag,
+    top,
 )
 from reelsight.cli.console import run_app
 
@@ -33,11 +36,14 @@ app = typer.Typer(
 )
 app.command(name="tag")(tag.command)
 app.command(name="backfill")(backfill)
+app.command(name="serve")(serve.command)
+app.command(name="top")(top.command)
 app.command(name="query")(query.command)
 app.add_typer(bank.app, name="bank")
 app.add_typer(engine.app, name="engine")
 app.add_typer(mark.app, name="mark")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(keys.app, name="keys")
 app.command(name="models")(models.command)
 app.command(name="samples")(samples.samples)
 app.command(name="manifest")(samples.manifest)

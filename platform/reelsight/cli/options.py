@@ -73,7 +73,8 @@ def load(
     if fps is not None and frames is not None:
         raise ConfigError("--fps and --frames exclude each other", code="config.conflict")
     flags: dict[str, Any] = dict(assignment(text) for text in assignments or [])
-    flags |= {"model": model, "bank": bank, "engine.backend": engine}
+    named = {"model": model, "bank": bank, "engine.backend": engine}
+    flags |= {name: value for name, value in named.items() if value is not None}
     if fps is not None:
         flags |= {"media.sampling.policy": "rate", "media.sampling.rate": fps}
     if frames is not None:

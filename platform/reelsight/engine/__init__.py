@@ -2,7 +2,7 @@
 
 from reelsight.engine.fake import FakeEngine, FakeTextTower, fake_spec
 from reelsight.engine.host import EngineHost, HostStats
-from reelsight.engine.protocol import Engine, TextTower
+from reelsight.engine.protocol import Engine, HostObserver, TextTower
 from reelsight.engine.recipe import EngineRecipe
 from reelsight.engine.worker import EngineWorker
 
@@ -13,6 +13,7 @@ __all__ = [
     "EngineWorker",
     "FakeEngine",
     "FakeTextTower",
+    "HostObserver",
     "HostStats",
     "TextTower",
     "fake_spec",

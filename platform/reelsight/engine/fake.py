@@ -88,3 +88,6 @@ class FakeTextTower:
         seeds = [int.from_bytes(hashlib.sha256(p.encode()).digest()[:8], "big") for p in phrases]
         rows = [np.random.Generator(np.random.PCG64(s)).standard_normal(_DIM) for s in seeds]
         return _unit(np.stack(rows))
+
+    def count_tokens(self, phrases: Sequence[str]) -> list[int]:
+        return [len(phrase.split()) for phrase in phrases]

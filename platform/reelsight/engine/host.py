@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from reelsight.engine.protocol import Engine, PipelinedEngine, Ticket
+from reelsight.engine.protocol import Engine, HostObserver, PipelinedEngine, Ticket
 from reelsight.errors import EngineError, EngineInputError, Overloaded, ReelsightError
 from reelsight.nouns.engine_spec import EngineSpec
 
@@ -58,6 +58,7 @@ class HostStats:
 class _Request:
     pixels: Pixels
     deadline: float | None
+    queued_at: float = field(default_factory=time.monotonic)
     future: Future[Embeddings] = field(default_factory=Future)
     taken: int = 0
     finished: int = 0
@@ -102,10 +103,17 @@ class EngineHost:
     Args:
         engine: Owned by the host from here on; closed with it.
         max_queued_frames: Bound of the queue.
+        observer: Hears of waits and batches.
     """
 
-    def __init__(self, engine: Engine, *, max_queued_frames: int = 2048) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        max_queued_frames: int = 2048,
+        observer: HostObserver | None = None,
+    ) -> None:
+        self._engine, self._observer = engine, observer
         self.spec: EngineSpec = engine.spec
         self._limit = max_queued_frames
         self._queue: deque[_Request] = deque()
@@ -119,6 +127,7 @@ class EngineHost:
         self._taken: list[_Part] = []
         self._flights: deque[_Flight] = deque()
         self._counted_to = 0.0
+        self._working_since: float | None = None
         self._close_error: Exception | None = None
         self.stats = HostStats()
         self._thread = threading.Thread(target=self._serve, name="engine-host", daemon=True)
@@ -169,6 +178,17 @@ class EngineHost:
             self._changed.notify_all()
         return request.future
 
+    @property
+    def queued_frames(self) -> int:
+        """Frames that wait for the engine."""
+        return self._queued
+
+    @property
+    def stalled_s(self) -> float:
+        """Seconds since the engine last gave something back, while it has work; else 0."""
+        since = self._working_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def run(self, pixels: Pixels) -> Embeddings:
         """Embed frames and wait: uint8 [N, S, S, 3] -> float32 [N, D]."""
         return self.submit(pixels).result()
@@ -190,7 +210,11 @@ class EngineHost:
     def _serve(self) -> None:
         try:
             while True:
+                if not self._flights:
+                    self._working_since = None
                 self._taken = self._take(wait=not self._flights)
+                if self._working_since is None:
+                    self._working_since = time.monotonic()
                 if self._taken:
                     self._start(self._taken)
                 elif not self._flights:
@@ -233,6 +257,8 @@ class EngineHost:
                         self._queue.popleft()
                         self._queued -= left
                         continue
+                    if self._observer is not None and not request.taken:
+                        self._observer.waited(time.monotonic() - request.queued_at)
                     n = min(left, room)
                     parts.append(_Part(request, request.taken, request.taken + n))
                     request.taken += n
@@ -267,6 +293,7 @@ class EngineHost:
         """Read the oldest batch, which is in flight until its parts have their answers."""
         self._answer(self._flights[0])
         self._flights.popleft()
+        self._working_since = time.monotonic()
 
     def _answer(self, flight: _Flight) -> None:
         try:
@@ -310,9 +337,12 @@ class EngineHost:
             rows = flight.ticket.result()
         finally:
             now = time.perf_counter()
-            self.stats.busy_s += now - self._counted_to
+            seconds = now - self._counted_to
+            self.stats.busy_s += seconds
             self._counted_to = now
         n, bucket = flight.frames, flight.bucket
+        if self._observer is not None:
+            self._observer.ran(n, bucket, seconds)
         self.stats.frames += n
         self.stats.padded += bucket - n
         self.stats.batches += 1

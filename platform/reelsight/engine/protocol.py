@@ -18,6 +18,7 @@ __all__ = [
     "DeviceFramesEngine",
     "DevicePixels",
     "Engine",
+    "HostObserver",
     "PipelinedEngine",
     "TextTower",
     "Ticket",
@@ -89,6 +90,16 @@ class PipelinedEngine(Engine, Protocol):
         """
 
 
+class HostObserver(Protocol):
+    """Hears from a host's thread what it does. It neither raises nor waits."""
+
+    def waited(self, seconds: float) -> None:
+        """A request's first frames were taken after so long in the queue."""
+
+    def ran(self, frames: int, bucket: int, seconds: float) -> None:
+        """A batch of `bucket` rows, `frames` of them frames, kept the engine busy for so long."""
+
+
 class DevicePixels(Protocol):
     """Frames in a GPU's memory: a DLPack producer of uint8 [n, S, S, 3] RGB, C-contiguous."""
 
@@ -126,7 +137,7 @@ class DeviceFramesEngine(PipelinedEngine, Protocol):
 
 
 class TextTower(Protocol):
-    """Embeds phrases into the space of one model's image embeddings."""
+    """Embeds phrases into the space of one model's image embeddings; threads may share it."""
 
     @property
     def model_hash(self) -> str:
@@ -134,3 +145,6 @@ class TextTower(Protocol):
 
     def embed_text(self, phrases: Sequence[str]) -> npt.NDArray[np.float32]:
         """Embed phrases: float32 [len(phrases), D], L2-normalised rows."""
+
+    def count_tokens(self, phrases: Sequence[str]) -> list[int]:
+        """Tokens of each phrase that the tower reads, its marks of start and end among them."""

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from reelsight.engine.host import EngineHost
-from reelsight.engine.protocol import Engine
+from reelsight.engine.protocol import Engine, HostObserver
 from reelsight.errors import EngineError, EngineInputError
 from reelsight.nouns.engine_spec import EngineSpec
 from reelsight.nouns.report import Failure
@@ -38,13 +38,19 @@ class EngineWorker:
         factory: Makes the engine; called once, in the process that uses it. Must be picklable.
         spec: What that engine must be: what rows are stamped with must be what ran.
         max_queued_frames: Bound of the host's queue.
+        observer: Of the host.
 
     Raises:
         EngineError: The engine cannot be opened here, or is not the one of the spec.
     """
 
     def __init__(
-        self, factory: Callable[[], Engine], spec: EngineSpec, *, max_queued_frames: int = 2048
+        self,
+        factory: Callable[[], Engine],
+        spec: EngineSpec,
+        *,
+        max_queued_frames: int = 2048,
+        observer: HostObserver | None = None,
     ) -> None:
         engine = factory()
         try:
@@ -55,7 +61,7 @@ class EngineWorker:
                     hint="Every node must hold the same versions of the model and its runtime.",
                 )
             engine.warmup()
-            self.host = EngineHost(engine, max_queued_frames=max_queued_frames)
+            self.host = EngineHost(engine, max_queued_frames=max_queued_frames, observer=observer)
         except BaseException:
             engine.close()
             raise

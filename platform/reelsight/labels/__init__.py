@@ -4,13 +4,18 @@ from reelsight.labels.bank_file import BANK_SUFFIX, load_bank, save_bank
 from reelsight.labels.build import build_bank
 from reelsight.labels.choose import choose_bank, own_bank
 from reelsight.labels.definition import BankDefinition, LabelDefinition
+from reelsight.labels.release import BankPointer, BankRef, BankState, Release
 from reelsight.labels.shelf import BankShelf
 
 __all__ = [
     "BANK_SUFFIX",
     "BankDefinition",
+    "BankPointer",
+    "BankRef",
     "BankShelf",
+    "BankState",
     "LabelDefinition",
+    "Release",
     "build_bank",
     "choose_bank",
     "load_bank",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from reelsight.errors import BankError
 from reelsight.labels.bank_file import BANK_SUFFIX, load_bank, save_bank
+from reelsight.labels.release import BankRef
 from reelsight.nouns.label_bank import LabelBank
 
 __all__ = ["BankShelf"]
@@ -23,7 +24,22 @@ class BankShelf:
 
     def put(self, bank: LabelBank) -> Path:
         """Store a bank; equal banks land on the same file."""
-        return save_bank(bank, self.directory / f"{bank.name}-{bank.hash[:12]}{BANK_SUFFIX}")
+        return save_bank(bank, self.path(BankRef.of(bank)))
+
+    def path(self, ref: BankRef) -> Path:
+        """Where a bank is, if it is here."""
+        return self.directory / f"{ref}{BANK_SUFFIX}"
+
+    def get(self, ref: BankRef) -> LabelBank:
+        """Load a bank by its content.
+
+        Raises:
+            BankError: It is not here, is damaged, or its content is not what its name says.
+        """
+        bank = load_bank(self.path(ref))
+        if BankRef.of(bank) != ref:
+            raise BankError(f"{self.path(ref)} holds {bank!r}", code="bank.damaged")
+        return bank
 
     def paths(self) -> list[Path]:
         """Every bank file, newest last."""

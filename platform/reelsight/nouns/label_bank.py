@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -93,6 +93,12 @@ class LabelBank:
         digest = hashlib.sha256(self.document().encode())
         digest.update(np.ascontiguousarray(self.matrix).tobytes())
         return digest.hexdigest()
+
+    def part(self, rows: Sequence[int]) -> LabelBank:
+        """Some of the labels, by their rows; at least one. Confidences are those of the whole."""
+        labels = tuple(self.labels[row] for row in rows)
+        matrix = self.matrix[list(rows)]
+        return LabelBank(self.name, self.model, self.model_hash, self.logit_scale, labels, matrix)
 
     def require_model(self, model: str, model_hash: str) -> None:
         """Raise BankError unless this bank was made by the model with that hash."""

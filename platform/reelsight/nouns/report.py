@@ -11,7 +11,7 @@ import numpy.typing as npt
 from reelsight.errors import ReelsightError
 from reelsight.nouns.clip import Clip
 
-__all__ = ["Failure", "Provenance", "Report", "Sampled", "Segment", "Status", "Tag"]
+__all__ = ["Failure", "Provenance", "Rechecked", "Report", "Sampled", "Segment", "Status", "Tag"]
 
 Status = Literal["tagged", "dead"]
 
@@ -118,6 +118,23 @@ class Provenance:
     code_version: str
 
 
+@dataclass(frozen=True, slots=True)
+class Rechecked:
+    """What a second engine, of higher precision, decided for critical labels.
+
+    Attributes:
+        labels: Critical labels that were near their thresholds, in the bank's order.
+        frames: Indices of the frames that were run again: their embeddings are the second engine's.
+        engine: That engine.
+        engine_hash: Hash of its spec.
+    """
+
+    labels: tuple[str, ...]
+    frames: tuple[int, ...]
+    engine: str
+    engine_hash: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
     """One clip's outcome: exactly one Report exists for every manifest row.
@@ -132,6 +149,7 @@ class Report:
         embeddings: float16 [N, D], L2-normalised; tags were computed from exactly these values.
         sampled: What the sampler asked and got; None for a dead clip.
         failure: Why the clip is dead; None for a tagged one.
+        rechecked: What a second engine decided; None where the first decided everything.
         carried: Further manifest columns, by name.
     """
 
@@ -146,6 +164,7 @@ class Report:
     )
     sampled: Sampled | None = None
     failure: Failure | None = None
+    rechecked: Rechecked | None = None
     carried: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -182,5 +201,6 @@ class Report:
             "sampled": asdict(self.sampled) if self.sampled else None,
             "error": asdict(self.failure) if self.failure else None,
             "provenance": asdict(self.provenance),
+            "rechecked": asdict(self.rechecked) if self.rechecked else None,
             "carried": self.carried,
         }

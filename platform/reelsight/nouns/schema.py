@@ -19,6 +19,7 @@ __all__ = [
     "CLIP_TYPE",
     "FAILURE_TYPE",
     "PROVENANCE_TYPE",
+    "RECHECKED_TYPE",
     "SAMPLED_TYPE",
     "SCHEMA_VERSION",
     "TAG_TYPE",
@@ -27,7 +28,7 @@ __all__ = [
     "reports_to_table",
 ]
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 CLIP_TYPE = pa.struct(
     {
@@ -95,6 +96,14 @@ PROVENANCE_TYPE = pa.struct(
         )
     }
 )
+RECHECKED_TYPE = pa.struct(
+    {
+        "labels": pa.list_(pa.string()),
+        "frames": pa.list_(pa.int32()),
+        "engine": pa.string(),
+        "engine_hash": pa.string(),
+    }
+)
 
 
 def frame_type(dim: int) -> pa.StructType:
@@ -124,6 +133,7 @@ def report_schema(dim: int, carried: pa.StructType | None = None) -> pa.Schema:
         pa.field("sampled", SAMPLED_TYPE),
         pa.field("error", FAILURE_TYPE),
         pa.field("provenance", PROVENANCE_TYPE),
+        pa.field("rechecked", RECHECKED_TYPE),
     ]
     if carried is not None:
         fields.append(pa.field("carried", carried))
@@ -150,6 +160,7 @@ def reports_to_table(
         "sampled": _structs([r.sampled for r in reports], SAMPLED_TYPE),
         "error": _structs([r.failure for r in reports], FAILURE_TYPE),
         "provenance": _structs([r.provenance for r in reports], PROVENANCE_TYPE),
+        "rechecked": _structs([r.rechecked for r in reports], RECHECKED_TYPE),
     }
     if carried is not None:
         columns["carried"] = carried

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from reelsight.nouns.clip import Clip
 from reelsight.nouns.label_bank import LabelBank
-from reelsight.nouns.report import Failure, Provenance, Report, Sampled
+from reelsight.nouns.report import Failure, Provenance, Rechecked, Report, Sampled
 from reelsight.tagging.aggregate import tags_of
 
 __all__ = ["Timeline", "dead_report", "tagged_report"]
@@ -40,6 +40,7 @@ def tagged_report(
     bank: LabelBank,
     provenance: Provenance,
     carried: dict[str, Any],
+    rechecked: Rechecked | None = None,
 ) -> Report:
     """Score one clip's frames against the whole bank and aggregate them.
 
@@ -50,6 +51,7 @@ def tagged_report(
         bank: The labels.
         provenance: Versions, stamped on the Report.
         carried: Further manifest columns.
+        rechecked: Which of the embeddings are a second engine's, and why.
 
     Raises:
         ValueError: The embeddings are not one a frame.
@@ -65,6 +67,7 @@ def tagged_report(
         weights=timeline.weights,
         embeddings=embeddings,
         sampled=timeline.sampled,
+        rechecked=rechecked,
         carried=carried,
     )
 

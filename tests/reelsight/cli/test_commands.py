@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import reelsight
+from reelsight.cli.options import load
 from reelsight.samples.clips import SampleClip
 
 ROOT = Path(__file__).parents[3]
@@ -58,6 +59,14 @@ def test_help_lists_every_command_and_does_not_import_ray() -> None:
         [sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_setting_by_its_name_counts_unless_its_own_flag_is_given() -> None:
+    named = ["model=other", "bank=some.bank", "engine.backend=fake"]
+    settings = load(assignments=named)
+    assert (settings.model, settings.bank) == ("other", "some.bank")
+    assert settings.engine.backend == "fake"
+    assert load(assignments=named, model="flag").model == "flag"
 
 
 def test_tag_prints_one_report_a_line(samples: list[SampleClip]) -> None:

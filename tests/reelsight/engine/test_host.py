@@ -203,3 +203,28 @@ def test_a_dead_thread_leaves_nobody_waiting() -> None:
     with pytest.raises(EngineError, match="closed"):
         host.submit(pictures(2))
     host.close()
+
+
+def test_an_observer_hears_of_every_wait_and_batch() -> None:
+    class Ear:
+        def __init__(self) -> None:
+            self.waits: list[float] = []
+            self.batches: list[tuple[int, int, float]] = []
+
+        def waited(self, seconds: float) -> None:
+            self.waits.append(seconds)
+
+        def ran(self, frames: int, bucket: int, seconds: float) -> None:
+            self.batches.append((frames, bucket, seconds))
+
+    ear = Ear()
+    host = EngineHost(FakeEngine(), observer=ear)
+    size = host.spec.geometry.size
+    for n in (1, 40):
+        host.run(np.zeros((n, size, size, 3), np.uint8))
+    host.close()
+    assert len(ear.waits) == 2  # One a request, though the second is split.
+    assert min(ear.waits) >= 0
+    assert [(frames, bucket) for frames, bucket, _ in ear.batches] == [(1, 4), (32, 32), (8, 8)]
+    assert sum(seconds for *_, seconds in ear.batches) == pytest.approx(host.stats.busy_s)
+    assert host.queued_frames == 0

@@ -1,18 +1,14 @@
-"""The settings tree: defaults < YAML file < REELSIGHT_ environment < flags. Frozen once loaded.
-
-Nested names use two underscores in the environment: REELSIGHT_MEDIA__SAMPLING__RATE=2. Nothing
-else in the project reads the environment.
-"""
+"""The settings tree: defaults < YAML file < REELSIGHT_ environment < flags. Frozen once loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -24,109 +20,12 @@ from pydantic_settings import (
 
 from reelsight.errors import ConfigError
 from reelsight.marks.policy import Marking
-from reelsight.media.backends.negotiate import BackendName
-from reelsight.media.decoder import Decoding
-from reelsight.media.isolation.policy import Isolation
-from reelsight.media.limits import MediaLimits
-from reelsight.media.sampler import Sampling
+from reelsight.settings.engine import EngineSettings
+from reelsight.settings.media import MediaSettings
+from reelsight.settings.offline import RaySettings
+from reelsight.settings.serve import ServeSettings
 
-__all__ = ["EngineSettings", "MediaSettings", "RaySettings", "Settings"]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MediaSettings(_Strict):
-    """How clips are read: which moments are looked at, and what a clip may be.
-
-    Attributes:
-        sampling: `policy` rate, count, keyframe, keyframe+fill or scene, with the numbers that it
-            reads, and `accuracy` exact, reference or fast; see Sampling.
-        limits: Caps checked before any pixel is decoded; see MediaLimits.
-        backend: `pyav`; `decord` or `nvdec`, which are refused with the reason where they cannot be
-            used; or `auto` for nvdec where sources are trusted and it runs, and PyAV elsewhere.
-        trusted: Whether every clip comes from a source that is trusted. Only then do backends other
-            than PyAV decode: they know no caps, and what crashes them ends their process.
-        isolation: The process in which PyAV decodes: whether there is one, what it may use, and how
-            often a clip is tried in it; see Isolation.
-    """
-
-    sampling: Sampling = Sampling()
-    limits: MediaLimits = MediaLimits()
-    backend: BackendName = "auto"
-    trusted: bool = False
-    isolation: Isolation = Isolation()
-
-    @property
-    def decoding(self) -> Decoding:
-        """Who decodes."""
-        return Decoding(self.backend, self.trusted, self.isolation)
-
-
-class EngineSettings(_Strict):
-    """How a model runs.
-
-    Attributes:
-        backend: `onnxruntime-cpu`; `auto` for the best that has a package here; the backend of a
-            package by name; or `fake` (deterministic, needs no model).
-        precision: `fp32`; another plan, which needs a package; or `auto` for the best package. The
-            FP32 master on `onnxruntime-cpu` needs none.
-        registry: Where packages are: a directory or `s3://bucket/prefix`; None for `engines` below
-            data_dir.
-        require_signature: Refuse packages that no trusted key signed. Without it whoever can write
-            to the registry can run code here: set it wherever the registry is shared.
-        trusted_keys: Public keys, `ed25519:BASE64`, of whoever may build packages.
-        threads: Intra-op threads of one engine.
-        buckets: Batch sizes, ascending; what is smaller is padded.
-        max_queued_frames: Bound of an engine's queue.
-    """
-
-    backend: Literal[
-        "auto",
-        "onnxruntime-cpu",
-        "onnxruntime-cuda",
-        "aotinductor",
-        "tensorrt",
-        "tensorrt-rtx",
-        "fake",
-    ] = "onnxruntime-cpu"
-    precision: Literal[
-        "auto", "fp32", "fp16", "fp16-norms32", "bf16", "int8", "int8-fp32", "fp8"
-    ] = "fp32"
-    registry: str | None = None
-    require_signature: bool = False
-    trusted_keys: tuple[str, ...] = ()
-    threads: int = Field(default=1, ge=1)
-    buckets: tuple[int, ...] = (4, 8, 16, 32)
-    max_queued_frames: int = Field(default=2048, ge=1)
-
-    @field_validator("buckets")
-    @classmethod
-    def _ascending(cls, buckets: tuple[int, ...]) -> tuple[int, ...]:
-        if not buckets or buckets[0] < 1 or list(buckets) != sorted(set(buckets)):
-            raise ValueError("buckets are positive and ascending")
-        return buckets
-
-
-class RaySettings(_Strict):
-    """The shape of the offline run.
-
-    Attributes:
-        address: Cluster to join; None joins the one of RAY_ADDRESS, or starts a local one.
-        decode_tasks: Decode tasks at a time; None takes the cores of the machine, or of the cluster
-            that is joined.
-        decode_gpus: GPUs, or the share of one, that a decode task reserves; without it a task sees
-            none, and media.backend nvdec needs one.
-        engine_actors: Engines; None takes one for every four of those cores, at least two.
-        clips_per_block: Largest number of clips in a block of work.
-    """
-
-    address: str | None = None
-    decode_tasks: int | None = Field(default=None, ge=1)
-    decode_gpus: float = Field(default=0.0, ge=0.0)
-    engine_actors: int | None = Field(default=None, ge=1)
-    clips_per_block: int = Field(default=32, ge=1)
+__all__ = ["Settings"]
 
 
 class Settings(BaseSettings):
@@ -152,6 +51,7 @@ class Settings(BaseSettings):
     media: MediaSettings = MediaSettings()
     engine: EngineSettings = EngineSettings()
     ray: RaySettings = RaySettings()
+    serve: ServeSettings = ServeSettings()
     marks: Marking = Marking()
 
     @classmethod
@@ -183,9 +83,19 @@ class Settings(BaseSettings):
             raise ConfigError(f"the settings cannot be read: {error}") from error
 
     @property
+    def keys_file(self) -> Path:
+        """The API keys of the HTTP door, whether it is there or not."""
+        return self.serve.keys_file or self.data_dir / "keys.yaml"
+
+    @property
     def banks_dir(self) -> Path:
         """Where `reelsight bank build` puts banks."""
         return self.data_dir / "banks"
+
+    @property
+    def jobs_dir(self) -> Path:
+        """Where the HTTP door keeps its jobs."""
+        return self.serve.jobs_dir or self.data_dir / "jobs"
 
     @property
     def ledger(self) -> str:

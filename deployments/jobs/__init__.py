@@ -1,0 +1,1 @@
+"""Jobs: clips that are answered later. What they are is in `deployments.jobs.store`."""

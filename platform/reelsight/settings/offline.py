@@ -1,0 +1,29 @@
+"""Settings of the backfill's shape on Ray Data."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from reelsight.settings.group import Group
+
+__all__ = ["RaySettings"]
+
+
+class RaySettings(Group):
+    """The shape of the offline run.
+
+    Attributes:
+        address: Cluster to join; None joins the one of RAY_ADDRESS, or starts a local one.
+        decode_tasks: Decode tasks at a time; None takes the cores of the machine, or of the cluster
+            that is joined.
+        decode_gpus: GPUs, or the share of one, that a decode task reserves; without it a task sees
+            none, and media.backend nvdec needs one.
+        engine_actors: Engines; None takes one for every four of those cores, at least two.
+        clips_per_block: Largest number of clips in a block of work.
+    """
+
+    address: str | None = None
+    decode_tasks: int | None = Field(default=None, ge=1)
+    decode_gpus: float = Field(default=0.0, ge=0.0)
+    engine_actors: int | None = Field(default=None, ge=1)
+    clips_per_block: int = Field(default=32, ge=1)
