@@ -1,0 +1,204 @@
+"""Real encoders beside the training: processes that encode and decode short clips of luma.
+
+Planes travel through shared memory, a word a clip through queues; an encoder is one thread, so the
+processes are the parallelism. Planes are the Y of limited range (16 to 235) that players expect,
+chroma is grey. Start the pool before the first use of a GPU: it forks.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing as mp
+from dataclasses import dataclass
+from multiprocessing.context import ForkProcess
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reelsight.errors import RunError
+
+__all__ = ["CodecJob", "CodecPool", "Planes", "recode"]
+
+Planes = npt.NDArray[np.uint8]
+"""Y planes of one clip, limited range, uint8 [frames, side, side]."""
+
+_GREY = 128
+_WAIT_S = 60.0
+_ENCODERS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "h264": ("libx264", "h264", {"x264-params": "log-level=error:threads=1:lookahead-threads=1"}),
+    "hevc": (
+        "libx265",
+        "hevc",
+        {"x265-params": "log-level=none:pools=none:frame-threads=1:wpp=0:info=0"},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class CodecJob:
+    """How one clip is encoded.
+
+    Attributes:
+        codec: `h264` or `hevc`.
+        crf: Constant rate factor.
+        preset: Of the encoder.
+    """
+
+    codec: str
+    crf: int
+    preset: str
+
+
+def recode(planes: Planes, job: CodecJob) -> Planes:
+    """Encode and decode one clip.
+
+    Args:
+        planes: Uint8 [frames, side, side]; the side is even.
+        job: How.
+
+    Returns:
+        The decoded planes, of the same shape.
+
+    Raises:
+        RunError: The decoder gave fewer frames than went in.
+    """
+    import av
+    from av.video.frame import VideoFrame
+
+    name, reader, params = _ENCODERS[job.codec]
+    frames, height, width = planes.shape
+    encoder: Any = av.CodecContext.create(name, "w")
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+    encoder.framerate = 24
+    encoder.thread_count = 1
+    encoder.options = {"crf": str(job.crf), "preset": job.preset, **params}
+    decoder: Any = av.CodecContext.create(reader, "r")
+    decoder.thread_count = 1
+    packets = []
+    whole = np.full((height * 3 // 2, width), _GREY, np.uint8)
+    for index, plane in enumerate(planes):
+        whole[:height] = plane
+        frame = VideoFrame.from_ndarray(whole, format="yuv420p")
+        frame.pts = index
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
+    decoded = [f for packet in packets for f in decoder.decode(packet)]
+    decoded += decoder.decode(None)
+    if len(decoded) != frames:
+        raise RunError(f"{job} gave {len(decoded)} of {frames} frames.")
+    decoded.sort(key=lambda f: f.pts)
+    return np.stack([f.to_ndarray()[:height] for f in decoded])
+
+
+class CodecPool:
+    """Processes that recode clips.
+
+    Args:
+        workers: Processes; 0 recodes in the calling one.
+        clips: Most clips of a submission.
+        frames: Most frames of a clip.
+        side: Largest side.
+
+    Attributes:
+        clips: Most clips of a submission.
+    """
+
+    def __init__(self, workers: int, *, clips: int, frames: int, side: int) -> None:
+        self.clips = clips
+        self._shape = (clips, frames, side, side)
+        self._memory = mmap.mmap(-1, clips * frames * side * side)
+        self._waiting: tuple[int, ...] | None = None
+        self._left = 0
+        self._jobs: list[CodecJob] = []
+        context = mp.get_context("fork")
+        self._todo: Any = context.SimpleQueue()
+        self._done: Any = context.Queue()
+        self._processes: list[ForkProcess] = [
+            context.Process(target=self._work, daemon=True) for _ in range(workers)
+        ]
+        for process in self._processes:
+            process.start()
+
+    def _views(self, shape: tuple[int, ...]) -> Planes:
+        count = int(np.prod(shape))
+        return np.frombuffer(self._memory, np.uint8, count).reshape(shape)
+
+    def _work(self) -> None:
+        while True:
+            task = self._todo.get()
+            if task is None:
+                return
+            index, shape, job = task
+            try:
+                clip = self._views(shape)[index]
+                clip[:] = recode(clip, job)
+                problem = None
+            except Exception as error:  # noqa: BLE001 - the boundary of the process: told to its owner.
+                problem = f"{type(error).__name__}: {error}"
+            self._done.put(problem)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing was submitted that was not collected."""
+        return self._waiting is None
+
+    def submit(self, planes: Planes, jobs: list[CodecJob]) -> None:
+        """Begin to recode.
+
+        Args:
+            planes: Uint8 [clips, frames, side, side]; copied.
+            jobs: One a clip.
+
+        Raises:
+            RunError: The last submission was not collected, or this one is too large.
+        """
+        if not self.idle or planes.size > np.prod(self._shape):
+            raise RunError("the codec pool is busy, or the clips are larger than it was made for.")
+        self._views(planes.shape)[:] = planes
+        self._waiting, self._left, self._jobs = planes.shape, len(jobs), jobs
+        for index, job in enumerate(jobs):
+            self._todo.put((index, planes.shape, job))
+
+    def ready(self) -> bool:
+        """Whether `collect` would not wait."""
+        while self._left and not self._done.empty():
+            self._take()
+        return self._waiting is not None and (not self._left or not self._processes)
+
+    def collect(self) -> Planes:
+        """Wait for what was submitted.
+
+        Returns:
+            A copy of the decoded planes.
+
+        Raises:
+            RunError: An encoder failed, or nothing was submitted.
+        """
+        if self._waiting is None:
+            raise RunError("nothing was submitted to the codec pool.")
+        shape = self._waiting
+        if not self._processes:
+            views = self._views(shape)
+            for index, job in enumerate(self._jobs):
+                views[index] = recode(views[index], job)
+            self._left = 0
+        while self._left:
+            self._take()
+        self._waiting = None
+        return self._views(shape).copy()
+
+    def _take(self) -> None:
+        problem = self._done.get(timeout=_WAIT_S)
+        self._left -= 1
+        if problem is not None:
+            raise RunError(f"an encoder failed: {problem}")
+
+    def close(self) -> None:
+        """End the processes."""
+        for _ in self._processes:
+            self._todo.put(None)
+        for process in self._processes:
+            process.join(timeout=2)
+            if process.is_alive():
+                process.terminate()
