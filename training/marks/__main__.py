@@ -24,16 +24,23 @@ from training.marks.trainer import Trainer
 __all__ = ["arguments", "main"]
 
 _GATE_MISSED = 3
+# The evaluations, exports and checkpoints that may lie between here and the end of the last call.
+_FINISH_S = 60.0
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m training.marks", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="checkpoint, metrics, exports")
-    parser.add_argument("--data", type=Path, help="a pack of photographs; drawn pictures without it")
+    parser.add_argument(
+        "--data", type=Path, help="a pack of photographs; drawn pictures without it"
+    )
     parser.add_argument("--minutes", type=float, default=9.0, help="of this call, start included")
     parser.add_argument("--total-minutes", type=float, default=23.0, help="of training, all calls")
-    parser.add_argument("--reserve", type=float, default=25.0, help="seconds kept for the call's end")
+    parser.add_argument("--last", action="store_true", help="finish the schedule in this call")
+    parser.add_argument(
+        "--reserve", type=float, default=25.0, help="seconds kept for the call's end"
+    )
     parser.add_argument("--steps", type=int, help="count the budget in steps instead")
     parser.add_argument("--stop-after", type=int, help="return after this step")
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="full")
@@ -42,6 +49,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="let torch compile the extractor")
     parser.add_argument("--start", type=Path, help="average.pt of an earlier run")
     parser.add_argument("--report", type=float, default=15.0, help="seconds between lines")
+    parser.add_argument("--save", type=float, default=100.0, help="seconds between checkpoints")
     parser.add_argument("--force", action="store_true", help="go on after a missed gate")
     parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
@@ -65,14 +73,19 @@ def main(words: list[str] | None = None) -> int:
     try:
         trainer = _trainer(options, recipe, pool)
         deadline = started + options.minutes * 60 - options.reserve
+        if options.last:
+            trainer.stretch(max(1.0, deadline - time.monotonic() - _FINISH_S))
         limits = Limits(
             deadline=deadline,
             steps=options.steps,
             stop_after=options.stop_after,
             report_s=options.report,
+            save_s=options.save,
             gated=not options.force,
         )
-        data = f"Photographs: {trainer.pictures['train'].photos}. Drawn pictures: {recipe.pictures}."
+        data = (
+            f"Photographs: {trainer.pictures['train'].photos}. Drawn pictures: {recipe.pictures}."
+        )
         print(
             f"recipe {recipe.name}, {trainer.device}, torch {torch.__version__}, "
             f"{options.workers} encoders, step {trainer.step}, {data} "

@@ -201,7 +201,7 @@ class AttackDraw:
         return rows.scatter_(1, picks.T, True)
 
     def learn(self, draws: Tensor, wrong: Tensor) -> None:
-        """Take the share of wrong bits of each still, [n], into account; draws bool [n, attacks]."""
+        """Take in the share of wrong bits of each still, [n]; draws are bool [n, attacks]."""
         share = draws.float() / draws.sum(1, keepdim=True).clamp(min=1)
         seen = share.sum(0)
         mean = (share * wrong[:, None]).sum(0) / seen.clamp(min=1e-6)

@@ -125,7 +125,7 @@ def seen_by_extractor(
         rows = draw.draw(len(residual), stage.attacks, 0.0)
         if clips.change is not None:
             shown = shown + clips.change.reshape(residual.shape)
-            rows &= (torch.rand(len(rows), 1, device=rows.device) < _AFTER_CODEC * stage.second)
+            rows &= torch.rand(len(rows), 1, device=rows.device) < _AFTER_CODEC * stage.second
         marked.append(shown)
         bits.append(clips.bits.repeat_interleave(frames, 0))
         carried.append(clips.carried.repeat_interleave(frames))

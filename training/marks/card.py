@@ -1,4 +1,4 @@
-"""The card that travels with an exported pair: what it is, what it was trained on, what it reached."""
+"""The card that travels with an exported pair: what it is, was trained on, and reached."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_card(
         "size": shape.size,
         "stage": report["stage"],
         "steps": report["step"],
-        "minutes": f"{report['spent_s'] / 60:.1f}",
+        "minutes": f"{report['trained_s'] / 60:.1f}",
         "coded": report["coded_steps"],
         "data": report["data"],
         "strength": f"{measured['strength_db']:g}",

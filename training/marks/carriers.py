@@ -1,9 +1,9 @@
 """The carrier table's first values, and the band that it never leaves.
 
-A carrier per bit, each spread over the whole picture. Slots are what a convolution can learn to read:
-every cell of the picture holds the same few waves, each wave of each cell carries one bit, and a
-bit owns slots all over the picture. Random carriers of the same band hold as much, but a network
-with shared filters has to learn a template for every place.
+A carrier per bit, each spread over the whole picture. Slots are what a convolution can learn to
+read: every cell of the picture holds the same few waves, each wave of each cell carries one bit,
+and a bit owns slots all over the picture. Random carriers of the same band hold as much, but a
+network with shared filters has to learn a template for every place.
 """
 
 from __future__ import annotations

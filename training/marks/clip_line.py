@@ -1,9 +1,9 @@
 """Clips on their way through real encoders, one submission ahead of the training.
 
-A submission is marked with the weights of its step and encoded by processes while the device trains.
-When it comes back, the clip is marked again with the weights of that moment, and what the encoder
-did is added as a constant: gradients go straight through the encoder (straight-through estimation),
-and neither side waits for the other.
+A submission is marked with the weights of its step and encoded by processes while the device
+trains. When it comes back, the clip is marked again with the weights of that moment, and what the
+encoder did is added as a constant: gradients go straight through the encoder (straight-through
+estimation), and neither side waits for the other.
 """
 
 from __future__ import annotations
@@ -130,7 +130,9 @@ class ClipLine:
         with torch.no_grad():
             residual, _ = mark_frames(embedder, clips, self._keyframe)
             self._old = clips.seen.view(-1, 1, self._size, self._size) + residual
-            planes = torch.empty((count * frames, side, side), dtype=torch.uint8, device=residual.device)
+            planes = torch.empty(
+                (count * frames, side, side), dtype=torch.uint8, device=residual.device
+            )
             wide = source.wide.view(-1, 1, side, side)
             for at in range(0, len(wide), _CHUNK):
                 part = residual[at : at + _CHUNK]

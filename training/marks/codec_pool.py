@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from reelsight.errors import RunError
 
-__all__ = ["CodecJob", "CodecPool", "Planes", "recode"]
+__all__ = ["CodecJob", "CodecPool", "Planes", "recode", "recode_pictures"]
 
 Planes = npt.NDArray[np.uint8]
 """Y planes of one clip, limited range, uint8 [frames, side, side]."""
@@ -51,10 +51,10 @@ class CodecJob:
 
 
 def recode(planes: Planes, job: CodecJob) -> Planes:
-    """Encode and decode one clip.
+    """Encode and decode one clip of luma, its chroma grey.
 
     Args:
-        planes: Uint8 [frames, side, side]; the side is even.
+        planes: Uint8 [frames, height, width]; both sides are even.
         job: How.
 
     Returns:
@@ -63,23 +63,37 @@ def recode(planes: Planes, job: CodecJob) -> Planes:
     Raises:
         RunError: The decoder gave fewer frames than went in.
     """
+    frames, height, width = planes.shape
+    pictures = np.full((frames, height * 3 // 2, width), _GREY, np.uint8)
+    pictures[:, :height] = planes
+    return recode_pictures(pictures, job)[:, :height]
+
+
+def recode_pictures(pictures: Planes, job: CodecJob) -> Planes:
+    """Encode and decode one clip.
+
+    Args:
+        pictures: Planar YUV 4:2:0 as PyAV lays it out, uint8 [frames, height * 3 / 2, width].
+        job: How.
+
+    Raises:
+        RunError: The decoder gave fewer frames than went in.
+    """
     import av
     from av.video.frame import VideoFrame
 
     name, reader, params = _ENCODERS[job.codec]
-    frames, height, width = planes.shape
+    frames, rows, width = pictures.shape
     encoder: Any = av.CodecContext.create(name, "w")
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+    encoder.width, encoder.height, encoder.pix_fmt = width, rows * 2 // 3, "yuv420p"
     encoder.framerate = 24
     encoder.thread_count = 1
     encoder.options = {"crf": str(job.crf), "preset": job.preset, **params}
     decoder: Any = av.CodecContext.create(reader, "r")
     decoder.thread_count = 1
     packets = []
-    whole = np.full((height * 3 // 2, width), _GREY, np.uint8)
-    for index, plane in enumerate(planes):
-        whole[:height] = plane
-        frame = VideoFrame.from_ndarray(whole, format="yuv420p")
+    for index, picture in enumerate(pictures):
+        frame = VideoFrame.from_ndarray(picture, format="yuv420p")
         frame.pts = index
         packets += encoder.encode(frame)
     packets += encoder.encode(None)
@@ -88,7 +102,7 @@ def recode(planes: Planes, job: CodecJob) -> Planes:
     if len(decoded) != frames:
         raise RunError(f"{job} gave {len(decoded)} of {frames} frames.")
     decoded.sort(key=lambda f: f.pts)
-    return np.stack([f.to_ndarray()[:height] for f in decoded])
+    return np.stack([f.to_ndarray() for f in decoded])
 
 
 class CodecPool:
@@ -134,7 +148,8 @@ class CodecPool:
                 clip = self._views(shape)[index]
                 clip[:] = recode(clip, job)
                 problem = None
-            except Exception as error:  # noqa: BLE001 - the boundary of the process: told to its owner.
+            # The boundary of the process: whatever it is, the owner raises it.
+            except Exception as error:
                 problem = f"{type(error).__name__}: {error}"
             self._done.put(problem)
 

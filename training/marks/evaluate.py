@@ -77,7 +77,7 @@ def evaluate(
         stills, cost, marks = _stills(recipe, embedder, read, pictures, strength)
         codecs, coded_marks = _codecs(recipe, embedder, read, pictures, pool, strength)
         nothing = read(to_pixels(pictures.stills(recipe.held)))[1]
-    gates = {name: value for name, value in stills.items()}
+    gates = dict(stills)
     gates["clean"] = gates.pop("identity")
     for name, row in codecs.items():
         gates[name], gates[f"{name} pooled"] = row["frame"], row["pooled"]
@@ -96,7 +96,9 @@ def _stills(
     recipe: Recipe, embedder: Embedder, read: _Reader, pictures: Pictures, strength: float
 ) -> tuple[dict[str, float], dict[str, float], Tensor]:
     device = pictures.device
-    luma = torch.cat([pictures.stills(_CHUNK // 2) for _ in range(max(1, recipe.held * 2 // _CHUNK))])
+    luma = torch.cat(
+        [pictures.stills(_CHUNK // 2) for _ in range(max(1, recipe.held * 2 // _CHUNK))]
+    )
     bits = torch.randint(0, 2, (len(luma), recipe.shape.bits), device=device).float()
     target = torch.full((_CHUNK,), strength, device=device)
     residual = torch.cat(

@@ -1,15 +1,16 @@
 """Both networks as FP32 ONNX masters, checked against torch: what a runtime needs to mark and read.
 
 `embedder.onnx`: luma uint8 [n, 1, size, size], bits float32 [n, bits] of 0 and 1, strength float32
-[n] in dB, to residual float32 [n, 1, size, size] in grey levels of full range. A caller enlarges the
-residual to its picture, scales it by 219/255 where the luma is of limited range, and adds it.
+[n] in dB, to residual float32 [n, 1, size, size] in grey levels of full range. A caller enlarges
+the residual to its picture, scales it by 219/255 where luma is of limited range, and adds it.
 
-`extractor.onnx`: luma uint8 [n, 1, size, size], the active picture squashed to a square, full range, to
+`extractor.onnx`: luma uint8 [n, 1, size, size] of full range, the active picture squashed, to
 logits float32 [n, bits] and presence float32 [n]. The batch is dynamic in both.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import warnings
 from collections.abc import Sequence
@@ -32,8 +33,8 @@ __all__ = ["LIMITS", "Exported", "export_pair"]
 LIMITS = {"embedder": 5e6, "extractor": 11e6}
 """Bytes that each file may have."""
 
-# Float32 both times, summed in another order. Residuals are of a few levels and logits of some tens;
-# a wrong layer moves both by whole units.
+# Float32 both times, summed in another order. Residuals are of a few levels and logits of some
+# tens; a wrong layer moves both by whole units.
 _MOST_RESIDUAL, _MOST_LOGIT = 2e-2, 1e-2
 _EXAMPLES = 2
 
@@ -91,8 +92,6 @@ def export_pair(embedder: Embedder, extractor: Extractor, out: Path) -> dict[str
     Raises:
         ModelError: A file is larger than LIMITS allow, or answers otherwise than torch does.
     """
-    import copy
-
     out.mkdir(parents=True, exist_ok=True)
     marks = _Marks(copy.deepcopy(embedder).cpu().float().eval()).eval()
     marks.embedder.fast = False
@@ -159,9 +158,7 @@ def _drop_provenance(model: Any) -> None:
         value.metadata_props.clear()
 
 
-def _checked(
-    path: Path, feed: dict[str, Any], expected: Sequence[Tensor], most: float
-) -> Exported:
+def _checked(path: Path, feed: dict[str, Any], expected: Sequence[Tensor], most: float) -> Exported:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

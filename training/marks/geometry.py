@@ -1,4 +1,4 @@
-"""Resampling with one homography a picture: crops, turns, aspect, and the tilt of a filmed screen."""
+"""Resampling with one homography a picture: crops, turns, aspect, and a filmed screen's tilt."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def warp(luma: Tensor, homographies: Tensor, side: int | None = None) -> Tensor:
     device = luma.device
     ys = (torch.arange(height, device=device) * 2 + 1) / height - 1
     xs = (torch.arange(width, device=device) * 2 + 1) / width - 1
-    plane = torch.stack(
-        [xs[None].expand(height, -1), ys[:, None].expand(-1, width)], -1
-    ).reshape(1, -1, 2)
+    plane = torch.stack([xs[None].expand(height, -1), ys[:, None].expand(-1, width)], -1).reshape(
+        1, -1, 2
+    )
     places = torch.cat([plane, torch.ones_like(plane[..., :1])], -1) @ homographies.mT
     grid = (places[..., :2] / places[..., 2:]).view(-1, height, width, 2)
     seen: Tensor = functional.grid_sample(

@@ -81,8 +81,7 @@ class Pictures:
         mirror = torch.where(torch.rand(count, device=device) < 0.5, -1.0, 1.0)
         views = affine(zoom_x * mirror, zoom_y, turn, x, y)
         seen = [
-            warp(self._pick(len(part)), part, self.size).round()
-            for part in views.split(_CHUNK)
+            warp(self._pick(len(part)), part, self.size).round() for part in views.split(_CHUNK)
         ]
         return _lit(torch.cat(seen))
 

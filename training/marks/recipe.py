@@ -151,8 +151,10 @@ class Recipe:
                 raise ConfigError(f"{stage.clips} clips are more than a batch of {self.batch}.")
 
     def with_batch(self, batch: int) -> Recipe:
-        """The same recipe with another batch."""
-        return dataclasses.replace(self, batch=batch)
+        """The same recipe with another batch, at most half of it clips."""
+        most = batch // 2 // self.frames
+        stages = tuple(dataclasses.replace(s, clips=min(s.clips, most)) for s in self.stages)
+        return dataclasses.replace(self, batch=batch, stages=stages)
 
 
 FULL = Recipe(

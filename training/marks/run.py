@@ -86,8 +86,8 @@ class Run:
         while not self._over():
             trainer.train_step()
             now = time.monotonic()
-            spent = 1.0 if limits.steps is not None else now - self._clock
-            trainer.spent += spent
+            trainer.seconds += now - self._clock
+            trainer.spent += 1.0 if limits.steps is not None else now - self._clock
             self._clock = now
             if now - self._reported > limits.report_s:
                 self._report()
@@ -95,7 +95,6 @@ class Run:
                 self._end_of_stage()
             elif now - self._saved > limits.save_s:
                 self._save()
-            self._clock = time.monotonic() if limits.steps is not None else self._clock
         finished = trainer.spent >= trainer.schedule.budget
         if finished:
             self._finish()
@@ -109,12 +108,23 @@ class Run:
         late = time.monotonic() >= limits.deadline
         return late or trainer.spent >= trainer.schedule.budget
 
+    def _require_finite(self) -> None:
+        loss = self.trainer.seen.get("loss")
+        if loss is not None and not torch.isfinite(loss):
+            raise RunError(
+                f"the loss is {float(loss)} at step {self.trainer.step}.",
+                code="train.diverged",
+                hint="Run again from the last checkpoint; lower the rate if it returns.",
+            )
+
     def _save(self) -> None:
+        self._require_finite()
         self.trainer.save(self.work / "checkpoint.pt")
         self._saved = self._clock = time.monotonic()
 
     def _report(self) -> None:
         trainer = self.trainer
+        self._require_finite()
         place = trainer.place()
         now = time.monotonic()
         row: dict[str, Any] = {
@@ -159,7 +169,7 @@ class Run:
         return {
             "stage": stage,
             "step": trainer.step,
-            "spent_s": round(trainer.spent, 1) if self.limits.steps is None else 0.0,
+            "trained_s": round(trainer.seconds, 1),
             "coded_steps": trainer.coded,
             "data": self.data,
             "evaluation": evaluation,
@@ -228,7 +238,13 @@ class Run:
             for _ in range(rounds):
                 stills = new_stills(embedder, train, place, batch)
                 seen = seen_by_extractor(
-                    stills, None, embedder, trainer.recipe.keyframe, trainer.draw, place, trainer.rng
+                    stills,
+                    None,
+                    embedder,
+                    trainer.recipe.keyframe,
+                    trainer.draw,
+                    place,
+                    trainer.rng,
                 )
                 ours = seen.carried > 0
                 logits.append(reader(seen.luma)[0][ours])

@@ -19,7 +19,10 @@ __all__ = ["Luma", "draw_pictures"]
 Luma = npt.NDArray[np.uint8]
 """Luma of one picture, uint8 [side, side]."""
 _Field = npt.NDArray[np.float32]
-_WORDS = "THE NIGHT TRAIN LEFT AT NINE AND NOBODY SAW IT ARRIVE Episode 12 Live 24:07 www".split()
+_WORDS = (
+    *("THE", "NIGHT", "TRAIN", "LEFT", "AT", "NINE", "AND", "NOBODY", "SAW", "IT", "ARRIVE"),
+    *("Episode", "12", "Live", "24:07", "www"),
+)
 
 
 def draw_pictures(count: int, side: int, seed: int) -> Luma:
@@ -49,12 +52,13 @@ def draw_pictures(count: int, side: int, seed: int) -> Luma:
 
 def _dark(rng: np.random.Generator, levels: _Field) -> _Field:
     """A night scene: most of the range gone, a light or two left."""
-    ys, xs = np.mgrid[0:1:1j*levels.shape[0], 0:1:1j*levels.shape[1]].astype(np.float32)
+    ys, xs = np.mgrid[0 : 1 : 1j * levels.shape[0], 0 : 1 : 1j * levels.shape[1]].astype(np.float32)
     lit = np.zeros_like(levels)
     for _ in range(int(rng.integers(0, 3))):
         y, x, radius = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.05, 0.3)
         lit += np.exp(-((ys - y) ** 2 + (xs - x) ** 2) / radius**2) * rng.uniform(0.2, 0.8)
-    return levels * np.clip(rng.uniform(0.06, 0.35) + lit, 0, 1) + np.float32(rng.uniform(0, 14))
+    dimmed: _Field = levels * np.clip(rng.uniform(0.06, 0.35) + lit, 0, 1).astype(np.float32)
+    return dimmed + np.float32(rng.uniform(0, 14))
 
 
 def _bars(rng: np.random.Generator, levels: _Field) -> _Field:
@@ -67,7 +71,7 @@ def _bars(rng: np.random.Generator, levels: _Field) -> _Field:
 
 
 def _ramp(rng: np.random.Generator, side: int) -> _Field:
-    ys, xs = np.mgrid[0:1:1j*side, 0:1:1j*side].astype(np.float32)
+    ys, xs = np.mgrid[0 : 1 : 1j * side, 0 : 1 : 1j * side].astype(np.float32)
     turn, low, high = rng.uniform(0, 6.28), rng.uniform(0, 180), rng.uniform(60, 255)
     along = np.cos(turn) * xs + np.sin(turn) * ys
     along = (along - along.min()) / (np.ptp(along) + 1e-6)

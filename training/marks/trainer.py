@@ -96,8 +96,8 @@ class Trainer:
         self.line = ClipLine(pool, recipe.shape.size, recipe.keyframe, device)
         self.pool, self.patient = pool, patient
         self.draw = AttackDraw(device)
-        self.step, self.spent, self.stage, self.coded = 0, 0.0, 0, 0
-        self.extended = 0
+        self.step, self.stage, self.coded, self.extended = 0, 0, 0, 0
+        self.spent, self.seconds = 0.0, 0.0
         self.seen: dict[str, Tensor] = {}
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -144,7 +144,7 @@ class Trainer:
         self.step += 1
 
     def _fast(self) -> bool:
-        return self.device.type == "cuda"
+        return bool(self.device.type == "cuda")
 
     def _stills(self, place: Place) -> int:
         return (self.recipe.batch - place.stage.clips * self.recipe.frames) // 2 * 2
@@ -221,6 +221,12 @@ class Trainer:
         names = self.place().stage.attacks
         return {n: round(e, 4) for n, e in zip(ATTACKS, errors, strict=True) if n in names}
 
+    def stretch(self, seconds: float) -> None:
+        """Let what is left of the schedule take so many seconds."""
+        overall = self.place().overall
+        self.schedule.budget = seconds / max(1e-6, 1 - overall)
+        self.spent = overall * self.schedule.budget
+
     def freeze_embedder(self) -> None:
         """From here on the embedder is the averaged one, as it will be exported."""
         self.nets.embedder.load_state_dict(self.average.embedder.state_dict())
@@ -234,7 +240,8 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ends": self.schedule.ends,
-            "counts": [self.step, self.spent, self.stage, self.coded, self.extended],
+            "counts": [self.step, self.stage, self.coded, self.extended],
+            "times": [self.spent, self.seconds],
             "draw": self.draw.errors,
             "seen": self.seen,
             "line": self.line.state(),
@@ -265,7 +272,8 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.ends = list(state["ends"])
-        self.step, self.spent, self.stage, self.coded, self.extended = state["counts"]
+        self.step, self.stage, self.coded, self.extended = state["counts"]
+        self.spent, self.seconds = state["times"]
         self.draw.errors, self.seen = state["draw"], state["seen"]
         self.rng.bit_generator.state = state["numpy"]
         torch.set_rng_state(state["torch"].cpu())
