@@ -45,7 +45,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--stop-after", type=int, help="return after this step")
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="full")
     parser.add_argument("--batch", type=int, help="instead of the recipe's")
-    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1))
+    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 3))
     parser.add_argument("--compile", action="store_true", help="let torch compile the extractor")
     parser.add_argument("--start", type=Path, help="average.pt of an earlier run")
     parser.add_argument("--report", type=float, default=15.0, help="seconds between lines")
@@ -106,8 +106,8 @@ def _trainer(options: argparse.Namespace, recipe: Recipe, pool: CodecPool) -> Tr
     cuda = torch.cuda.is_available() and not options.cpu
     device = torch.device("cuda" if cuda else "cpu")
     torch.backends.cudnn.benchmark = True
-    torch.backends.cuda.matmul.allow_tf32 = True
-    torch.backends.cudnn.allow_tf32 = True
+    # What is float32 is pixels, and few: bfloat16 does the work.
+    torch.backends.cudnn.allow_tf32 = False
     budget = float(options.steps) if options.steps else options.total_minutes * 60
     trainer = Trainer(
         recipe,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from training.marks.blurring import blur, blur_matrix
 from training.marks.geometry import affine, spread, tilt, warp
 from training.marks.overlays import overlay
 from training.marks.quantising import block_quantise, jpeg_steps, qp_steps, to_pixels
@@ -71,12 +72,7 @@ def _tone(x: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
 def _blur(x: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
     """Gaussian, up to 1.6 pixels of 256."""
     sigma = (0.4 + float(rng.uniform(0, 1.2)) * strength) * x.shape[-1] / 256
-    offsets = torch.arange(-4, 5, device=x.device, dtype=torch.float32)
-    window = torch.exp(-offsets.square() / (2 * sigma**2))
-    window = (window / window.sum()).view(1, 1, 1, -1)
-    wide = functional.pad(x, (4, 4, 4, 4), mode="replicate")
-    blurred: Tensor = functional.conv2d(functional.conv2d(wide, window), window.mT)
-    return blurred
+    return blur(x, blur_matrix(x.shape[-1], sigma, x.device))
 
 
 def _resize(x: Tensor, strength: float, rng: np.random.Generator) -> Tensor:

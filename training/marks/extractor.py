@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.marks.blurring import blur, blur_matrix
 from training.marks.recipe import Shape
 
 __all__ = ["Extractor", "HighPass"]
@@ -30,18 +31,12 @@ class HighPass(nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        sigma = size / 36
-        self.radius = round(2.2 * sigma)
-        offsets = torch.arange(-self.radius, self.radius + 1, dtype=torch.float32)
-        window = torch.exp(-offsets.square() / (2 * sigma**2))
-        self.register_buffer("window", (window / window.sum()).view(1, 1, 1, -1), persistent=False)
+        self.register_buffer("matrix", blur_matrix(size, size / 36), persistent=False)
 
     def forward(self, luma: Tensor) -> Tensor:
         """Float32 [n, 1, size, size] of 0 to 255, to about -4 to 4."""
-        pad = self.radius
-        wide = functional.pad(luma, (pad, pad, pad, pad), mode="replicate")
-        blurred = functional.conv2d(functional.conv2d(wide, self.window), self.window.mT)
-        return (luma - blurred).clamp(-_MOST_LEVELS, _MOST_LEVELS) / _UNIT
+        high = luma - blur(luma, self.matrix)
+        return high.clamp(-_MOST_LEVELS, _MOST_LEVELS) / _UNIT
 
 
 class Bottleneck(nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
