@@ -24,8 +24,8 @@ from training.marks.trainer import Trainer
 __all__ = ["arguments", "main"]
 
 _GATE_MISSED = 3
-# The evaluations, exports and checkpoints that may lie between here and the end of the last call.
-_FINISH_S = 60.0
+# Seconds for the last evaluation and export, and for those of stages that end on the way.
+_FINISH_S, _STAGES_S = 25.0, 30.0
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -74,13 +74,15 @@ def main(words: list[str] | None = None) -> int:
         trainer = _trainer(options, recipe, pool)
         deadline = started + options.minutes * 60 - options.reserve
         if options.last:
-            trainer.stretch(max(1.0, deadline - time.monotonic() - _FINISH_S))
+            deadline -= _FINISH_S
+            trainer.stretch(max(1.0, deadline - time.monotonic() - _STAGES_S))
         limits = Limits(
             deadline=deadline,
             steps=options.steps,
             stop_after=options.stop_after,
             report_s=options.report,
             save_s=options.save,
+            last=options.last,
             gated=not options.force,
         )
         data = (

@@ -14,12 +14,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from training.marks.blurring import blur, blur_matrix
 from training.marks.geometry import affine, spread, tilt, warp
 from training.marks.overlays import overlay
 from training.marks.quantising import block_quantise, jpeg_steps, qp_steps, to_pixels
+from training.marks.resampling import blur_matrix, resized, spread_by
 
 __all__ = ["ATTACKS", "AttackDraw", "attack"]
 
@@ -72,19 +71,15 @@ def _tone(x: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
 def _blur(x: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
     """Gaussian, up to 1.6 pixels of 256."""
     sigma = (0.4 + float(rng.uniform(0, 1.2)) * strength) * x.shape[-1] / 256
-    return blur(x, blur_matrix(x.shape[-1], sigma, x.device))
+    return spread_by(x, blur_matrix(x.shape[-1], sigma, x.device))
 
 
 def _resize(x: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
     """Down to 0.4 of the side and back."""
     side = x.shape[-1]
     small = max(8, round(side * (1 - 0.6 * strength * float(rng.uniform(0.1, 1.0)))))
-    down = functional.interpolate(
-        x, (small, small), mode="bilinear", antialias=True, align_corners=False
-    )
-    mode = "bilinear" if rng.random() < 0.5 else "bicubic"
-    up: Tensor = functional.interpolate(down, (side, side), mode=mode, align_corners=False)
-    return up
+    kind = "bilinear" if rng.random() < 0.5 else "bicubic"
+    return resized(resized(x, small), side, kind)
 
 
 def _noise(x: Tensor, strength: float, rng: np.random.Generator) -> Tensor:

@@ -1,14 +1,10 @@
 """The carrier table's first values, and the band that it never leaves.
 
-A carrier per bit, each spread over the whole picture. Slots are what a convolution can learn to
-read: every cell of the picture holds the same few waves, each wave of each cell carries one bit,
-and a bit owns slots all over the picture. Random carriers of the same band hold as much, but a
-network with shared filters has to learn a template for every place.
+A carrier per bit, each spread over the whole picture: band-limited noise. It begins in the low part
+of its band, which codecs spare and a few channels a cell can tell apart; training may move it up.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import torch
@@ -16,10 +12,10 @@ from torch import Tensor
 
 from training.marks.recipe import Shape
 
-__all__ = ["BandPass", "noise_carriers", "slot_carriers"]
+__all__ = ["BandPass", "first_carriers"]
 
-# Slots begin at the low end of the band, where codecs spare them; training may move them up.
-_FIRST_OCTAVE = 3.0
+# The first carriers end at this many times the band's lowest frequency.
+_FIRST_SPAN = 3.0
 
 
 class BandPass(torch.nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
@@ -45,48 +41,10 @@ class BandPass(torch.nn.Module):  # type: ignore[misc, name-defined, unused-igno
         return filtered
 
 
-def slot_carriers(shape: Shape, rng: np.random.Generator) -> Tensor:
-    """Carriers of unit RMS whose cells share their waves, float32 [bits, grid, grid]."""
-    cell = shape.grid // shape.cells
-    waves = _waves(cell, shape)
-    slots = shape.cells**2 * len(waves)
-    owners = rng.permutation(np.arange(slots) % shape.bits).reshape(
-        shape.cells, shape.cells, len(waves)
-    )
-    signs = rng.choice([-1.0, 1.0], owners.shape)
-    tables = np.zeros((shape.bits, shape.grid, shape.grid), np.float32)
-    for row in range(shape.cells):
-        for column in range(shape.cells):
-            area = (
-                slice(row * cell, (row + 1) * cell),
-                slice(column * cell, (column + 1) * cell),
-            )
-            for index, wave in enumerate(waves):
-                owner = int(owners[row, column, index])
-                tables[owner][area] += signs[row, column, index] * wave
-    return _unit(torch.from_numpy(tables), shape)
-
-
-def noise_carriers(shape: Shape, rng: np.random.Generator) -> Tensor:
-    """Random carriers of unit RMS in the band, float32 [bits, grid, grid]."""
+def first_carriers(shape: Shape, rng: np.random.Generator) -> Tensor:
+    """Random carriers of unit RMS, float32 [bits, grid, grid]."""
     noise = rng.standard_normal((shape.bits, shape.grid, shape.grid), dtype=np.float32)
-    return _unit(torch.from_numpy(noise), shape)
-
-
-def _waves(cell: int, shape: Shape) -> list[np.ndarray]:
-    """Cosine products over one cell, of the band's lowest frequencies."""
-    low = shape.band[0]
-    high = min(shape.band[1], low * _FIRST_OCTAVE)
-    at = (np.arange(cell) + 0.5) * math.pi / cell
-    waves = []
-    for down in range(cell):
-        for across in range(cell):
-            cycles = math.hypot(down, across) / 2 * shape.cells
-            if low <= cycles <= high:
-                waves.append(np.outer(np.cos(down * at), np.cos(across * at)).astype(np.float32))
-    return waves
-
-
-def _unit(tables: Tensor, shape: Shape) -> Tensor:
-    filtered: Tensor = BandPass(shape.grid, shape.band)(tables)
-    return filtered / filtered.square().mean((1, 2), keepdim=True).sqrt()
+    low, high = shape.band
+    band = BandPass(shape.grid, (low, min(high, low * _FIRST_SPAN)))
+    tables: Tensor = band(torch.from_numpy(noise))
+    return tables / tables.square().mean((1, 2), keepdim=True).sqrt()

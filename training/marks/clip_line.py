@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from training.marks.codec_pool import CodecJob, CodecPool, Planes
 from training.marks.embedder import Embedder
-from training.marks.pictures import Clips, squashed
+from training.marks.pictures import Clips
+from training.marks.resampling import resized
 
 __all__ = ["ClipLine", "MarkedClips", "draw_jobs", "full_range", "limited_range", "mark_frames"]
 
@@ -135,11 +135,7 @@ class ClipLine:
             )
             wide = source.wide.view(-1, 1, side, side)
             for at in range(0, len(wide), _CHUNK):
-                part = residual[at : at + _CHUNK]
-                if side != self._size:
-                    part = functional.interpolate(
-                        part, (side, side), mode="bicubic", align_corners=False
-                    )
+                part = resized(residual[at : at + _CHUNK], side, "bicubic")
                 planes[at : at + _CHUNK] = limited_range(wide[at : at + _CHUNK] + part)[:, 0]
         planes = planes.view(count, frames, side, side)
         if self._device.type == "cuda":
@@ -178,7 +174,7 @@ class ClipLine:
     def _decoded(self, planes: Planes) -> Tensor:
         side = planes.shape[-1]
         decoded = torch.from_numpy(planes).to(self._device).view(-1, 1, side, side)
-        parts = [squashed(full_range(p), self._size) for p in decoded.split(_CHUNK)]
+        parts = [resized(full_range(p), self._size) for p in decoded.split(_CHUNK)]
         return torch.cat(parts)
 
     def state(self) -> dict[str, Any] | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import mmap
 import multiprocessing as mp
+import os
+import queue
 from dataclasses import dataclass
 from multiprocessing.context import ForkProcess
 from typing import Any
@@ -25,6 +27,8 @@ Planes = npt.NDArray[np.uint8]
 
 _GREY = 128
 _WAIT_S = 60.0
+# How soon a process whose owner was killed notices.
+_ORPHAN_S = 2.0
 _ENCODERS: dict[str, tuple[str, str, dict[str, str]]] = {
     "h264": ("libx264", "h264", {"x264-params": "log-level=error:threads=1:lookahead-threads=1"}),
     "hevc": (
@@ -126,7 +130,8 @@ class CodecPool:
         self._left = 0
         self._jobs: list[CodecJob] = []
         context = mp.get_context("fork")
-        self._todo: Any = context.SimpleQueue()
+        self._owner = os.getpid()
+        self._todo: Any = context.Queue()
         self._done: Any = context.Queue()
         self._processes: list[ForkProcess] = [
             context.Process(target=self._work, daemon=True) for _ in range(workers)
@@ -139,8 +144,11 @@ class CodecPool:
         return np.frombuffer(self._memory, np.uint8, count).reshape(shape)
 
     def _work(self) -> None:
-        while True:
-            task = self._todo.get()
+        while os.getppid() == self._owner:
+            try:
+                task = self._todo.get(timeout=_ORPHAN_S)
+            except queue.Empty:
+                continue
             if task is None:
                 return
             index, shape, job = task

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.marks.carriers import BandPass, slot_carriers
+from training.marks.carriers import BandPass, first_carriers
 from training.marks.recipe import Shape
+from training.marks.resampling import resample_matrix, spread_by
 from training.marks.visibility import lock_psnr, visibility_map
 
 __all__ = ["Embedder", "Guide"]
@@ -39,9 +40,15 @@ class Embedder(nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
     def __init__(self, shape: Shape, seed: int = 0) -> None:
         super().__init__()
         self.shape = shape
-        self.carriers = nn.Parameter(slot_carriers(shape, np.random.default_rng([seed, 5])))
+        self.carriers = nn.Parameter(first_carriers(shape, np.random.default_rng([seed, 5])))
         self.band = BandPass(shape.grid, shape.band)
         self.guide = Guide(shape.guide_widths)
+        for name, out, side in (
+            ("to_guide", shape.guide, shape.grid),
+            ("to_size", shape.size, shape.guide),
+        ):
+            matrix = resample_matrix(out, side, "bicubic")
+            self.register_buffer(name, matrix, persistent=False)
         self.register_buffer("masking", torch.tensor(1.0))
         self.fast = False
 
@@ -69,14 +76,13 @@ class Embedder(nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
         grid, side = self.shape.grid, self.shape.guide
         spread = ((bits * 2 - 1) @ own.flatten(1)).view(-1, 1, grid, grid)
         spread = spread / torch.sqrt(spread.square().mean((1, 2, 3), keepdim=True) + 1e-12)
-        spread = functional.interpolate(spread, (side, side), mode="bicubic", align_corners=False)
+        spread = spread_by(spread, self.to_guide)
         step = self.shape.size // side
         small = functional.avg_pool2d(luma, step) if step > 1 else luma
         with torch.autocast(luma.device.type, torch.bfloat16, enabled=self.fast):
             gain, correction = self.guide(small, spread)
         drawn = spread * gain + correction
-        size = (self.shape.size, self.shape.size)
-        drawn = functional.interpolate(drawn, size, mode="bicubic", align_corners=False)
+        drawn = spread_by(drawn, self.to_size)
         visible = visibility_map(luma)
         relative = visible / visible.mean((1, 2, 3), keepdim=True)
         mask = torch.pow(relative.clamp(*_MASK_RANGE), self.masking)

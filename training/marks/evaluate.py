@@ -18,9 +18,10 @@ from training.marks.codec_pool import CodecJob, CodecPool
 from training.marks.embedder import Embedder
 from training.marks.extractor import Extractor
 from training.marks.losses import wrong_share
-from training.marks.pictures import Pictures, squashed
+from training.marks.pictures import Pictures
 from training.marks.quantising import to_pixels
 from training.marks.recipe import Recipe
+from training.marks.resampling import resized
 from training.marks.visibility import psnr, ssim
 
 __all__ = ["auc", "evaluate", "unmarked_logits"]
@@ -153,7 +154,7 @@ def _codecs(
     for name, job in _CODECS:
         pool.submit(planes, [job] * count)
         decoded = torch.from_numpy(pool.collect()).to(device).view(-1, 1, size, size)
-        logits, seen = read(to_pixels(squashed(full_range(decoded), size)))
+        logits, seen = read(to_pixels(resized(full_range(decoded), size)))
         pooled = logits.view(count, recipe.frames, -1).mean(1)
         results[name] = {
             "frame": round(1 - float(wrong_share(logits, frame_bits).mean()), 5),

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.marks.blurring import blur, blur_matrix
 from training.marks.recipe import Shape
+from training.marks.resampling import blur_matrix, spread_by
 
 __all__ = ["Extractor", "HighPass"]
 
@@ -35,7 +35,7 @@ class HighPass(nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
 
     def forward(self, luma: Tensor) -> Tensor:
         """Float32 [n, 1, size, size] of 0 to 255, to about -4 to 4."""
-        high = luma - blur(luma, self.matrix)
+        high = luma - spread_by(luma, self.matrix)
         return high.clamp(-_MOST_LEVELS, _MOST_LEVELS) / _UNIT
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from training.marks.geometry import affine, spread, warp
 from training.marks.pack import unpack
 from training.marks.recipe import Recipe
+from training.marks.resampling import resized
 from training.marks.synthetic import Luma, draw_pictures
 
-__all__ = ["Clips", "Pictures", "load_pictures", "squashed"]
+__all__ = ["Clips", "Pictures", "load_pictures"]
 
 _DRAWN_SEED = {"train": 1101, "held": 2202}
 _CHUNK = 64
@@ -35,16 +35,6 @@ class Clips:
 
     wide: Tensor
     seen: Tensor
-
-
-def squashed(luma: Tensor, size: int) -> Tensor:
-    """Resample [n, 1, h, w] to a square of `size`, filtered where it shrinks."""
-    if luma.shape[-2:] == (size, size):
-        return luma
-    out: Tensor = functional.interpolate(
-        luma, (size, size), mode="bilinear", antialias=True, align_corners=False
-    )
-    return out
 
 
 class Pictures:
@@ -106,7 +96,7 @@ class Pictures:
             shots.append(warp(source, affine(zoom_x * zoom, zoom_y * zoom, turn, *at), side))
         wide = torch.stack(shots, 1).view(count, frames, side, side)
         wide = _lit(wide).round()
-        seen = squashed(wide.view(-1, 1, side, side), self.size)
+        seen = resized(wide.view(-1, 1, side, side), self.size)
         return Clips(wide, seen.view(count, frames, self.size, self.size))
 
     def _views(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -146,7 +136,7 @@ def load_pictures(
     photos = np.empty((0, side, side), np.uint8) if data is None else unpack(data)
     if photos.shape[1] != side:
         whole = torch.from_numpy(photos).float()[:, None]
-        photos = squashed(whole, side).round().clamp(0, 255).byte().numpy()[:, 0]
+        photos = resized(whole, side).round().clamp(0, 255).byte().numpy()[:, 0]
     order = np.random.default_rng(77).permutation(len(photos))
     held = len(photos) // 10
     rows = {"train": np.sort(order[held:]), "held": np.sort(order[:held])}

@@ -8,6 +8,7 @@ frequencies and a rounding that favours zero.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -73,23 +74,21 @@ def block_quantise(luma: Tensor, steps: Tensor, offset: float) -> Tensor:
     Returns:
         Float32 of the same shape, not clipped.
     """
-    count, _, height, width = luma.shape
-    basis = _cosines(luma.device)
-    blocks = (luma - 128).view(count, height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK)
-    blocks = blocks.permute(0, 1, 3, 2, 4)
-    coefficients = basis @ blocks @ basis.T
-    steps = steps.view(count, 1, 1, _BLOCK, _BLOCK)
-    scaled = coefficients / steps
+    side = luma.shape[-1]
+    basis = _cosines(side, luma.device)
+    steps = steps.repeat(1, side // _BLOCK, side // _BLOCK)[:, None]
+    scaled = (basis @ (luma - 128) @ basis.T) / steps
     whole = scaled.sign() * (scaled.abs() + offset).floor()
     kept = (scaled + (whole - scaled).detach()) * steps
-    pixels = basis.T @ kept @ basis
-    return pixels.permute(0, 1, 3, 2, 4).reshape(count, 1, height, width) + 128
+    pixels: Tensor = basis.T @ kept @ basis
+    return pixels + 128
 
 
-def _cosines(device: torch.device) -> Tensor:
-    """The orthonormal 8-point DCT-II, [frequency, place]."""
+@lru_cache(maxsize=8)
+def _cosines(side: int, device: torch.device) -> Tensor:
+    """The orthonormal 8-point DCT-II of every block of a side, [side, side]."""
     places = torch.arange(_BLOCK, device=device, dtype=torch.float32)
     rows = torch.cos((2 * places[None] + 1) * places[:, None] * math.pi / (2 * _BLOCK))
     scale = torch.full((_BLOCK, 1), math.sqrt(2 / _BLOCK), device=device)
     scale[0] = math.sqrt(1 / _BLOCK)
-    return rows * scale
+    return torch.block_diag(*[rows * scale] * (side // _BLOCK))

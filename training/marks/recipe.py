@@ -28,7 +28,7 @@ class Shape:
         bits: Payload.
         grid: Side of the carrier table.
         band: Lowest and highest carrier frequency, cycles per picture side.
-        cells: Cells a side that the carriers and the head of the extractor are laid out on.
+        cells: Cells a side that the extractor's last layer sees by place.
         guide: Side at which the embedder's network looks at the picture.
         guide_widths: Channels of the embedder's network, outermost first.
         stem: Channels of the extractor's three first convolutions.
@@ -47,7 +47,7 @@ class Shape:
     stem: tuple[int, int, int] = (32, 32, 64)
     widths: tuple[int, ...] = (32, 64, 128, 160)
     depths: tuple[int, ...] = (3, 4, 4, 1)
-    neck: int = 32
+    neck: int = 64
 
     def __post_init__(self) -> None:
         if self.size % (4 << (len(self.widths) - 1)):

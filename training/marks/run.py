@@ -38,6 +38,7 @@ class Limits:
         stop_after: Step after which the call returns, for a run in parts; None for no such step.
         report_s: Seconds between lines.
         save_s: Seconds between checkpoints.
+        last: Whether the training is finished at the deadline, wherever it stands.
         gated: Whether a missed gate that stops a run does so.
     """
 
@@ -46,6 +47,7 @@ class Limits:
     stop_after: int | None = None
     report_s: float = 15.0
     save_s: float = 100.0
+    last: bool = False
     gated: bool = True
 
 
@@ -95,7 +97,7 @@ class Run:
                 self._end_of_stage()
             elif now - self._saved > limits.save_s:
                 self._save()
-        finished = trainer.spent >= trainer.schedule.budget
+        finished = limits.last or trainer.spent >= trainer.schedule.budget
         if finished:
             self._finish()
         self._save()

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reelsight.errors import ConfigError
+from reelsight.errors import ConfigError, first_line
 from training.marks.attacks import ATTACKS, AttackDraw
 from training.marks.batches import Batch, new_clips, new_stills, seen_by_extractor
 from training.marks.clip_line import ClipLine, MarkedClips, draw_jobs
@@ -126,7 +126,7 @@ class Trainer:
             stills, clips, embedder, self.recipe.keyframe, self.draw, place, self.rng
         )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._fast()):
-            logits, presence = self._read(batch.luma)
+            logits, presence = self._answers(batch.luma)
         terms = self._terms(batch, logits.float(), presence.float())
         if stage.visibility and stage.embedder:
             half = len(stills.luma) // 2
@@ -142,6 +142,17 @@ class Trainer:
         self._note(batch, logits, loss, coded)
         self.line.send()
         self.step += 1
+
+    def _answers(self, luma: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            return self._read(luma)
+        # The boundary to torch's compiler, which fails in many ways; eager training goes on.
+        except Exception as error:
+            if self._read is self.nets.extractor:
+                raise
+            print(f"not compiled: {first_line(error)}", flush=True)
+            self._read = self.nets.extractor
+            return self._read(luma)
 
     def _fast(self) -> bool:
         return bool(self.device.type == "cuda")

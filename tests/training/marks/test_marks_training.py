@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -142,7 +143,14 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         # A step is reported before it is saved, so two reports tell of one checkpoint.
         reports = (line for line in process.stdout if line.startswith('{"stage"'))
         assert [next(reports) for _ in range(2)]
+        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii")
+        encoders = [os.pidfd_open(int(word)) for word in listed.split()]
         process.send_signal(signal.SIGKILL)
+    # A process that encodes does not outlive its owner.
+    assert encoders
+    for descriptor in encoders:
+        assert select.select([descriptor], [], [], 20)[0]
+        os.close(descriptor)
     reached = torch.load(checkpoint, weights_only=True)["counts"][0]
     assert 0 < reached < 4000
     stop = str(reached + 2)
