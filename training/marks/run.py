@@ -136,7 +136,7 @@ class Run:
             "steps_s": round((trainer.step - self._first) / max(1e-6, now - self._reported), 2),
             "psnr": round(place.between(place.stage.psnr), 2),
             "rate": round(trainer.schedule.rate(place, trainer.step), 6),
-            "coded": trainer.coded,
+            "coded_steps": trainer.coded,
             **{name: round(float(value), 4) for name, value in trainer.seen.items()},
         }
         if trainer.device.type == "cuda":

@@ -164,3 +164,14 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     )
     assert f"step {reached}," in again.stdout
     assert again.stdout.splitlines()[-1] == f"to be continued at step {stop}"
+
+
+def test_what_is_left_of_the_schedule_fits_the_last_call(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, CodecPool(0, clips=12, frames=TINY.frames, side=max(TINY.sides)))
+    trainer.spent = 4.0
+    trainer.stretch(90.0)
+    assert trainer.place().overall == pytest.approx(0.4)
+    trainer.spent += 45.0
+    assert trainer.place().overall == pytest.approx(0.7)
+    trainer.spent += 45.0
+    assert trainer.place().overall == pytest.approx(1.0)
