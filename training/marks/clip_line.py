@@ -23,6 +23,8 @@ from training.marks.resampling import resized
 __all__ = ["ClipLine", "MarkedClips", "draw_jobs", "full_range", "limited_range", "mark_frames"]
 
 _CHUNK = 64
+# A device has more than this queued when the next step asks.
+_PATIENCE_S = 0.02
 _PRESETS = {
     "h264": ("superfast", "veryfast", "veryfast", "faster", "medium"),
     "hevc": ("ultrafast", "ultrafast", "superfast"),
@@ -162,7 +164,7 @@ class ClipLine:
         Args:
             wait: Wait for what is on its way.
         """
-        if self._clips is None or self._pool.idle or not (wait or self._pool.ready()):
+        if self._clips is None or self._pool.idle or not (wait or self._pool.ready(_PATIENCE_S)):
             return None
         assert self._old is not None
         decoded = self._decoded(self._pool.collect())

@@ -11,6 +11,7 @@ import mmap
 import multiprocessing as mp
 import os
 import queue
+import time
 from dataclasses import dataclass
 from multiprocessing.context import ForkProcess
 from typing import Any
@@ -183,10 +184,14 @@ class CodecPool:
         for index, job in enumerate(jobs):
             self._todo.put((index, planes.shape, job))
 
-    def ready(self) -> bool:
-        """Whether `collect` would not wait."""
-        while self._left and not self._done.empty():
-            self._take()
+    def ready(self, within: float = 0.0) -> bool:
+        """Whether `collect` would not wait, now or after so many seconds."""
+        until = time.monotonic() + within
+        while self._left:
+            try:
+                self._take(max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                break
         return self._waiting is not None and (not self._left or not self._processes)
 
     def collect(self) -> Planes:
@@ -211,8 +216,8 @@ class CodecPool:
         self._waiting = None
         return self._views(shape).copy()
 
-    def _take(self) -> None:
-        problem = self._done.get(timeout=_WAIT_S)
+    def _take(self, within: float = _WAIT_S) -> None:
+        problem = self._done.get(timeout=within)
         self._left -= 1
         if problem is not None:
             raise RunError(f"an encoder failed: {problem}")

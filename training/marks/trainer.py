@@ -134,13 +134,14 @@ class Trainer:
             penalty = visibility_penalty(stills.residual[:half], visible)
             terms["visibility"] = (stage.visibility, penalty)
         loss = weighted(terms)
+        # The device is still busy with what was launched; encoders work while gradients are made.
+        self.line.send()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.nets.parameters(), _CLIP_NORM)
         self.optimizer.step()
         self._follow()
         self._note(batch, logits, loss, coded)
-        self.line.send()
         self.step += 1
 
     def _answers(self, luma: Tensor) -> tuple[Tensor, Tensor]:
