@@ -12,12 +12,14 @@ Every lambda gives a true bound, so a search that stops early loses power and ne
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
     "binomial_log10_tail",
+    "binomial_logs",
     "chernoff_log10",
     "chernoff_log10_many",
     "hard_mismatches",
@@ -27,6 +29,8 @@ __all__ = [
 _LN10 = math.log(10.0)
 # Rounding of the exponent, in nats: given away, so that the bound stays one in floating point.
 _SLACK = 1e-6
+# Rounding of a statistic, as a share of the largest that there could be: given away too.
+_TIE = 1e-12
 
 
 def chernoff_log10(soft: npt.ArrayLike, t: float) -> float:
@@ -38,7 +42,7 @@ def chernoff_log10(soft: npt.ArrayLike, t: float) -> float:
 
     Returns:
         <= 0; 0 for t <= 0. For a match in every bit it is log10 2^-k for the k bits that are not 0,
-        which is the exact probability.
+        or so small that a sum of all would not show them; that is the exact probability.
     """
     row = np.asarray(soft, dtype=np.float64).reshape(1, -1)
     return float(chernoff_log10_many(row, np.array([t]))[0])
@@ -71,12 +75,15 @@ def chernoff_log10_many(
         low, high = np.where(falls, middle, low), np.where(falls, high, middle)
     rate = np.exp((low + high) / 2)
     angle = rate[:, None] * size
+    seen = seen - _TIE * total
     # ln cosh x = x + ln(1 + exp(-2x)) - ln 2 for x >= 0, which does not overflow.
     cumulant = (angle + np.log1p(np.exp(-2 * angle)) - math.log(2)).sum(axis=1)
     exponent = cumulant - rate * seen + _SLACK
     # All bits agree: the probability itself, which the bound reaches as lambda grows without end.
-    whole = seen >= total * (1 - 1e-12)
-    exponent = np.where(whole, -np.count_nonzero(size, axis=1) * math.log(2), exponent)
+    # A bit that is lost in the rounding of the sum may disagree, and is none that was seen to.
+    whole = seen >= total * (1 - 3 * _TIE)
+    agree = np.count_nonzero(size > 2 * _TIE * total[:, None], axis=1)
+    exponent = np.where(whole, -agree * math.log(2), exponent)
     return np.where(seen > 0, np.minimum(exponent, 0.0), 0.0) / _LN10
 
 
@@ -91,19 +98,31 @@ def hard_mismatches(soft: npt.ArrayLike, signs: npt.ArrayLike) -> int:
     return int(np.count_nonzero(hard != np.asarray(signs)))
 
 
+@lru_cache(maxsize=4)
+def binomial_logs(bits: int) -> npt.NDArray[np.float64]:
+    """Ln C(n, j) for j = 0..n, float64 [n + 1]; the coefficients themselves outgrow floats."""
+    j = np.arange(bits, dtype=np.float64)
+    return np.concatenate([[0.0], np.cumsum(np.log((bits - j) / (j + 1)))])
+
+
 def binomial_log10_tail(bits: int, mismatches: int) -> float:
-    """log10 of P(at most that many mismatches) for a uniform code: exact, sum C(n, j) / 2^n.
+    """log10 of P(at most that many mismatches) for a uniform code, sum C(n, j) / 2^n, to rounding.
 
     Raises:
         ValueError: mismatches is not in 0..bits.
     """
     if not 0 <= mismatches <= bits:
         raise ValueError(f"mismatches must be 0..{bits}, got {mismatches}")
-    ways = sum(math.comb(bits, j) for j in range(mismatches + 1))
-    return math.log10(ways) - bits * math.log10(2)
+    return float(_tails(bits)[mismatches])
 
 
 def largest_distance(bits: int, log10_p: float) -> int | None:
     """The most mismatches whose tail is at most 10^log10_p; None where even 0 is too likely."""
-    fits = [d for d in range(bits + 1) if binomial_log10_tail(bits, d) <= log10_p]
-    return max(fits) if fits else None
+    fits = int(np.searchsorted(_tails(bits), log10_p, side="right"))
+    return fits - 1 if fits else None
+
+
+@lru_cache(maxsize=4)
+def _tails(bits: int) -> npt.NDArray[np.float64]:
+    """`binomial_log10_tail` of 0..bits, float64 [bits + 1], ascending."""
+    return (np.logaddexp.accumulate(binomial_logs(bits)) - bits * math.log(2)) / _LN10

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 
-from reelsight.marks.bound import largest_distance
+import numpy as np
+
+from reelsight.marks.bound import binomial_logs, largest_distance
 from reelsight.marks.multiplicity import penalty_log10
 from reelsight.nouns.mark_trace import Power, Trials
 
@@ -42,9 +44,12 @@ def chance_of_naming(bits: int, distance: int | None, rate: float) -> float:
     """
     if distance is None:
         return 0.0
-    return math.fsum(
-        math.comb(bits, j) * rate**j * (1 - rate) ** (bits - j) for j in range(distance + 1)
-    )
+    if rate in (0.0, 1.0):
+        return float(rate == 0 or distance == bits)
+    wrong = np.arange(distance + 1)
+    logs = binomial_logs(bits)[: distance + 1]
+    logs = logs + wrong * math.log(rate) + (bits - wrong) * math.log1p(-rate)
+    return min(float(np.exp(logs).sum()), 1.0)
 
 
 def _detectable(bits: int, distance: int | None) -> float | None:

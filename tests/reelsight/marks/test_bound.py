@@ -17,6 +17,8 @@ from reelsight.marks.bound import (
     hard_mismatches,
     largest_distance,
 )
+from reelsight.marks.power import chance_of_naming, power_of
+from reelsight.nouns.mark_trace import Trials
 
 EVERY_CODE = 2.0 * (np.arange(2**12)[:, None] >> np.arange(12) & 1) - 1
 
@@ -69,6 +71,13 @@ def test_bits_of_zero_are_no_evidence() -> None:
     assert chernoff_log10(soft, 10.0) == pytest.approx(-10 * math.log10(2))
 
 
+def test_bits_that_a_sum_does_not_show_are_no_evidence() -> None:
+    soft = np.concatenate([np.ones(12), np.full(52, 1e-15)])
+    # The large bits agree, the others need not: one code in 2^12 reaches that.
+    for t in (12.0, float(soft.sum()), 12 - 52e-15):
+        assert chernoff_log10(soft, t) == pytest.approx(-12 * math.log10(2), abs=1e-6)
+
+
 def test_pairs_are_judged_one_by_one() -> None:
     rng = np.random.default_rng(3)
     soft, t = rng.standard_normal((20, 64)), rng.uniform(0, 40, 20)
@@ -83,6 +92,27 @@ def test_hard_bits_by_the_exact_binomial() -> None:
     with pytest.raises(ValueError, match=r"0\.\.64"):
         binomial_log10_tail(64, 65)
     assert hard_mismatches([0.1, -2, 0.0, 3], [1, 1, 1, -1]) == 2
+
+
+@pytest.mark.parametrize("bits", [64, 1000, 2048])
+def test_the_tail_of_long_codes_is_that_of_whole_numbers(bits: int) -> None:
+    for wrong in (0, 1, bits // 4, bits // 2, bits):
+        ways = sum(math.comb(bits, j) for j in range(wrong + 1))
+        exact = math.log10(ways) - bits * math.log10(2)
+        assert binomial_log10_tail(bits, wrong) == pytest.approx(exact, abs=1e-9)
+
+
+def test_power_of_two_hours_of_a_rotating_pad() -> None:
+    bits = 64 * 3600
+    power = power_of(bits, Trials(10**6, windows=2 * 3600 - 1), 1e-6)
+    distance = largest_distance(bits, power.log10_p_needed)
+    assert distance is not None
+    assert binomial_log10_tail(bits, distance) <= power.log10_p_needed
+    assert binomial_log10_tail(bits, distance + 1) > power.log10_p_needed
+    assert power.detectable_error is not None
+    assert 0.45 < power.detectable_error < distance / bits
+    assert chance_of_naming(bits, bits, 0.5) == pytest.approx(1)
+    assert (chance_of_naming(8, 2, 0.0), chance_of_naming(8, 2, 1.0)) == (1, 0)
 
 
 @pytest.mark.parametrize(
