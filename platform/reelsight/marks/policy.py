@@ -13,9 +13,11 @@ from pydantic import SecretStr
 
 from reelsight.errors import ConfigError
 
-__all__ = ["CODE_LENGTHS", "Marking"]
+__all__ = ["CODE_LENGTHS", "SHORTEST_SEGMENT_S", "Marking"]
 
 CODE_LENGTHS = (64, 96, 128)
+SHORTEST_SEGMENT_S = 0.5
+"""Least length of a segment of a rotating pad, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class Marking:
         key: Tenant key, `hmac-sha256:BASE64`; for the environment, where a file cannot be had.
         key_file: File of tenant keys, one a line, the one that issues first; its mode must shut
             out everybody but its owner.
-        ledger: SQLite file, or `postgresql://` URL; None for `marks.ledger` below data_dir.
+        ledger: SQLite file, or `postgresql://` URL, which may hold a password; None for
+            `marks.ledger` below data_dir.
         ledger_wait_s: How long an issuer waits for another one to commit, seconds.
         bits: Length of a codeword: 64, 96 or 128.
         identified: Adjusted p-value at or below which a recipient is named.
@@ -43,7 +46,7 @@ class Marking:
 
     key: SecretStr | None = None
     key_file: Path | None = None
-    ledger: str | None = None
+    ledger: SecretStr | None = None
     ledger_wait_s: float = 30.0
     bits: int = 64
     identified: float = 1e-6

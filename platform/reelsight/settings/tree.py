@@ -75,7 +75,9 @@ class Settings(BaseSettings):
             where = "; ".join(
                 f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}{_got(e)}" for e in error.errors()
             )
-            raise ConfigError(where) from error
+            # The error underneath repeats what it was given.
+            secret = any(e["loc"][:1] == ("marks",) for e in error.errors())
+            raise ConfigError(where) from (None if secret else error)
         except yaml.YAMLError as error:
             raise ConfigError(f"{file} is not YAML: {error}") from error
         except (SettingsError, OSError, ValueError, TypeError) as error:
@@ -100,7 +102,13 @@ class Settings(BaseSettings):
     @property
     def ledger(self) -> str:
         """Where the ledger of issued copies is: a file's path, or a PostgreSQL URL."""
-        return self.marks.ledger or str(self.data_dir / "marks.ledger")
+        if self.marks.ledger is not None:
+            return self.marks.ledger.get_secret_value()
+        return str(self.data_dir / "marks.ledger")
+
+    def for_workers(self) -> Settings:
+        """These settings for other processes and machines: without those of marks."""
+        return self.model_copy(update={"marks": Marking()})
 
     @property
     def registry(self) -> str:

@@ -39,7 +39,12 @@ def parse_trace(document: bytes) -> Trace:
     try:
         trace = _ADAPTER.validate_json(document)
     except ValidationError as error:
-        raise MarkError(f"that is no trace: {error}", code="mark.bad_trace") from None
+        # What was given is not repeated: a trace opens codes.
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise MarkError(
+            f"that is no trace: {where}: {first['msg']}", code="mark.bad_trace"
+        ) from None
     if trace.format != FORMAT:
         raise MarkError(f"a trace of format {trace.format!r}", code="mark.bad_trace")
     return trace
