@@ -89,7 +89,8 @@ class Account:
 
     def standing(self, fit: Fit) -> Standing:
         """The copy as the judge sees it."""
-        span = (fit.window.first, fit.window.end)
+        edges = self._pooled[fit.window.attempt].edges
+        span = (float(edges[fit.window.first]), float(edges[fit.window.end]))
         return Standing(self.recipient(fit), fit.log10_p_adjusted, span)
 
     def runner_up(self, first: Fit, found: Sequence[tuple[Window, list[Fit]]]) -> Fit | None:

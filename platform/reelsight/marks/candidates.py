@@ -78,9 +78,10 @@ def windows_of(
         if not kept:
             yield window, []
             continue
-        places = np.argpartition(found, len(found) - kept)[-kept:]
+        least = np.partition(found, len(found) - kept)[len(found) - kept]
+        places = np.flatnonzero(found >= least)
         # Equal rows in the order of the ledger, so that a trace is the same when made again.
-        places = places[np.lexsort((places, -found[places]))]
+        places = places[np.lexsort((places, -found[places]))][:kept]
         soft = soft_of(pooled, window, table)
         logs = chernoff_log10_many(soft[None, :], found[places])
         yield (

@@ -23,12 +23,12 @@ class Standing:
     Attributes:
         recipient: Who got it.
         log10_p_adjusted: Of its best window.
-        span: Segments (first, end) of that window.
+        span: Begin and end of that window, seconds.
     """
 
     recipient: str
     log10_p_adjusted: float
-    span: tuple[int, int]
+    span: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)

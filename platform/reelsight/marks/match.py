@@ -7,7 +7,7 @@ with the vector, in float64, at a byte of memory for eight bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,10 +16,12 @@ import numpy.typing as npt
 from reelsight.errors import MarkError
 from reelsight.marks.codeword import code_function
 from reelsight.marks.keys import Keyring
+from reelsight.marks.times import require_utc
 from reelsight.nouns.mark import IssuedCopy
 
 __all__ = ["CodeTable", "scores", "window_scores"]
 
+Deriver = Callable[[int, Sequence[int]], npt.NDArray[np.uint8]]
 _BITS = 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float64) - 1
 
 
@@ -34,7 +36,8 @@ class CodeTable:
         indices: int64 [N], the rows' places in the ledger.
         left_out: Rows that were not candidates, by reason.
         segment_s: Length of a segment of rotating pads, seconds; None for static codes.
-        derive: Codes of one segment of rotating pads, uint8 [bits / 8, N].
+        derive: Codes of one segment of rotating pads, of the rows at some places or of all:
+            uint8 [bits / 8, rows].
     """
 
     bits: int
@@ -43,18 +46,22 @@ class CodeTable:
     indices: npt.NDArray[np.int64]
     left_out: dict[str, int]
     segment_s: float | None = None
-    derive: Callable[[int], npt.NDArray[np.uint8]] | None = field(default=None, repr=False)
+    derive: Deriver | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def codes(self, segment: int) -> npt.NDArray[np.uint8]:
         """uint8 [bits / 8, N]: the codes of one segment; static pads have one for all."""
-        return self.packed if self.derive is None else self.derive(segment)
+        return self.packed if self.derive is None else self.derive(segment, range(len(self)))
 
     def signs(self, place: int, segment: int = 0) -> npt.NDArray[np.float64]:
         """float64 [bits], the code of the row at `place` of this table, as -1 and +1."""
-        return np.concatenate([_BITS[byte] for byte in self.codes(segment)[:, place]])
+        if self.derive is None:
+            column = self.packed[:, place]
+        else:
+            column = self.derive(segment, (place,))[:, 0]
+        return np.concatenate([_BITS[byte] for byte in column])
 
     @classmethod
     def of(
@@ -85,8 +92,9 @@ class CodeTable:
             segment_s: None for static pads; the length of segments for rotating ones.
 
         Raises:
-            MarkError: As `codeword` does.
+            MarkError: As `codeword` does, or `mark.time`.
         """
+        require_utc(received_at)
         left_out: dict[str, int] = {}
         makers = {key.id: code_function(key, bits) for key in keyring}
         indices: list[int] = []
@@ -178,13 +186,12 @@ def _unreadable(
     return None if copy.segment_s == segment_s else "its pad is another one"
 
 
-def _segment_deriver(
-    copies: tuple[IssuedCopy, ...], keyring: Keyring, bits: int
-) -> Callable[[int], npt.NDArray[np.uint8]]:
-    def derive(segment: int) -> npt.NDArray[np.uint8]:
+def _segment_deriver(copies: tuple[IssuedCopy, ...], keyring: Keyring, bits: int) -> Deriver:
+    def derive(segment: int, places: Sequence[int]) -> npt.NDArray[np.uint8]:
         makers = {key.id: code_function(key, bits, segment) for key in keyring}
-        data = b"".join(makers[copy.key_id](copy.identity) for copy in copies)
-        packed = np.frombuffer(data, dtype=np.uint8).reshape(len(copies), bits // 8)
+        wanted = (copies[place] for place in places)
+        data = b"".join(makers[copy.key_id](copy.identity) for copy in wanted)
+        packed = np.frombuffer(data, dtype=np.uint8).reshape(len(places), bits // 8)
         return np.ascontiguousarray(packed.T)
 
     return derive

@@ -19,6 +19,9 @@ from reelsight.nouns.mark import SoftBits
 
 __all__ = ["Pooled", "pool"]
 
+# Rotating pads: a day of segments of ten seconds. Times of a suspect are whatever its file says.
+_MOST_ROTATING = 8640
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pooled:
@@ -63,7 +66,8 @@ def pool(
             None cuts the suspect's own timeline as `marking` says.
 
     Raises:
-        MarkError: `mark.null_mean`, the calibration is for another length of code.
+        MarkError: `mark.null_mean`, the calibration is for another length of code; `mark.too_long`,
+            a rotating pad would have more segments than can be compared.
     """
     soft = frames.soft.astype(np.float64)
     if null_mean is not None:
@@ -93,7 +97,15 @@ def _edges(
     if not len(pts):
         return np.array([0.0, 0.0])
     if rotating_s is not None:
-        count = math.floor(float(pts[-1]) / rotating_s) + 1
+        last = max(float(pts[-1]), 0.0) / rotating_s
+        if last >= _MOST_ROTATING:
+            raise MarkError(
+                f"times go up to {float(pts[-1]):.6g} s, {_MOST_ROTATING * rotating_s:g} s of a "
+                "rotating pad can be compared",
+                code="mark.too_long",
+                hint="Trace the suspect in parts, and count them by `tried_before`.",
+            )
+        count = math.floor(last) + 1
         return np.linspace(0.0, count * rotating_s, count + 1)
     start, span = float(pts[0]), float(pts[-1] - pts[0])
     count = min(max(math.ceil(span / marking.segment_s), 1), marking.max_segments)

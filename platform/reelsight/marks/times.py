@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from reelsight.errors import MarkError
 
-__all__ = ["parse_time", "utc_now", "utc_text"]
+__all__ = ["parse_time", "require_utc", "utc_now", "utc_text"]
 
 
 def utc_text(moment: datetime) -> str:
@@ -23,6 +23,21 @@ def utc_text(moment: datetime) -> str:
 def utc_now() -> str:
     """Now, by this machine's clock."""
     return utc_text(datetime.now(UTC))
+
+
+def require_utc(text: str) -> str:
+    """A time as `utc_text` writes it, unchanged: others would not compare as text does.
+
+    Raises:
+        MarkError: `mark.time`, it is written otherwise.
+    """
+    if parse_time(text) != text:
+        raise MarkError(
+            f"{text!r} is not written as times are compared",
+            code="mark.time",
+            hint=f"Write {parse_time(text)}.",
+        )
+    return text
 
 
 def parse_time(text: str) -> str:

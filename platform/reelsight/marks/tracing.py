@@ -21,7 +21,7 @@ from reelsight.marks.multiplicity import joint_pair_log10
 from reelsight.marks.policy import Marking
 from reelsight.marks.pool import Pooled, pool
 from reelsight.marks.power import power_of
-from reelsight.marks.times import utc_now
+from reelsight.marks.times import require_utc, utc_now
 from reelsight.nouns.mark import SoftBits
 from reelsight.nouns.mark_trace import Suspect, Trace, Trials
 
@@ -66,7 +66,8 @@ class Tracer:
             circumstances: What else to say.
 
         Raises:
-            MarkError: `mark.no_attempt`, `mark.length`, or `mark.suspect_too_early`.
+            MarkError: `mark.no_attempt`, `mark.length`, `mark.suspect_too_early`, `mark.time`, or
+                `mark.too_long` for rotating pads.
             LedgerError: The ledger cannot be read, or a proof fails.
         """
         about = circumstances or Circumstances()
@@ -100,7 +101,7 @@ class Tracer:
                     f"soft bits of {attempt.bits} for codes of {self._table.bits}",
                     code="mark.length",
                 )
-        if suspect.received_at < self._table.received_at:
+        if require_utc(suspect.received_at) < self._table.received_at:
             raise MarkError(
                 f"the suspect came in {suspect.received_at}, and copies issued until "
                 f"{self._table.received_at} would be compared",
@@ -126,7 +127,10 @@ class Tracer:
         likely = [f for f in best if f.log10_p_adjusted <= math.log10(marking.probable)][:_LISTED]
         runner = account.runner_up(first, found) if first else None
         joint, pair = _joint(account, found, trials)
-        if joint is not None and joint <= math.log10(marking.identified):
+        named = math.log10(marking.identified)
+        # Where one copy is named by itself, a pair with it shows nothing of the other.
+        alone = any(fit.log10_p_adjusted <= named for fit in likely)
+        if joint is not None and joint <= named and not alone:
             likely += [fit for fit in pair if fit.place not in {f.place for f in likely}]
         power = power_of(len(soft_of(pooled[used], whole, table)), trials, marking.identified)
         verdict, statement = judge(

@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 
 from reelsight.errors import MarkError
+from reelsight.marks.candidates import windows_of
 from reelsight.marks.codeword import codeword
 from reelsight.marks.keys import Keyring, TenantKey
 from reelsight.marks.ledger import Ledger
 from reelsight.marks.match import CodeTable, scores, window_scores
+from reelsight.marks.policy import Marking
+from reelsight.marks.pool import pool
 from reelsight.nouns.mark import IssuedCopy
-from tests.reelsight.marks.made_copies import order
+from reelsight.nouns.mark_trace import Trials
+from tests.reelsight.marks.made_copies import order, soft_bits
 
 LATER = "2999-01-01T00:00:00.000000Z"
 
@@ -55,6 +59,14 @@ def test_windows_are_sums_over_their_segments(segments: int) -> None:
     assert len(set(seen)) == len(seen) == 2 * segments - 1
     assert seen[-1] == (0, segments)
     assert {(g, g + 1) for g in range(segments)} <= set(seen)
+
+
+def test_rows_that_fit_alike_are_taken_in_the_order_of_the_ledger() -> None:
+    packed = np.random.default_rng(3).integers(0, 256, (8, 500), dtype=np.uint8)
+    table = CodeTable(64, LATER, packed, np.arange(500), {})
+    silent = pool(soft_bits(np.zeros((3, 64))), Marking())
+    ((_, fits),) = windows_of(0, silent, table, Trials(500))
+    assert [fit.place for fit in fits] == list(range(8))
 
 
 def test_a_table_holds_the_codes_that_were_issued(ledger: Ledger, keyring: Keyring) -> None:

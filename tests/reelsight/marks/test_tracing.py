@@ -152,6 +152,25 @@ def test_two_averaged_copies_among_many_are_a_pair_of_which_one_is_in_it(
     assert all(one.log10_p_adjusted > -3 for one in trace.accused)
 
 
+def test_beside_a_copy_that_is_named_a_pair_accuses_nobody(
+    tracer: Tracer, keyring: Keyring
+) -> None:
+    guilty, other = (codeword(keyring.issuing, Identity("film", r), 64).signs for r in ("r3", "r9"))
+    about = Circumstances(tried_before=1000)
+    for share in np.linspace(0, 0.9, 91):
+        soft = np.tile(guilty + share * other, (2, 1))
+        trace = tracer.trace(SUSPECT, [soft_bits(soft)], about)
+        joint, second = trace.joint_log10_p_adjusted, trace.runner_up
+        assert joint is not None
+        assert second is not None
+        if joint <= -6 and second.log10_p_adjusted > -3:
+            break
+    else:
+        pytest.fail("no share makes a pair that is worse than its better half")
+    assert (trace.verdict, accused(trace)) == ("IDENTIFIED", ["r3"])
+    assert second.copy_key is None
+
+
 def test_three_averaged_copies_name_nobody_who_is_innocent(
     tracer: Tracer, keyring: Keyring
 ) -> None:
@@ -189,6 +208,33 @@ def test_rotating_pads_name_both_of_two_colluders(ledger_file: Path, keyring: Ke
         wanted = codeword(keyring.issuing, Identity("series", one.source.recipient), 64, segment)
         assert opened.codeword(64, segment) == wanted
     assert trace.accused[0].log10_p_adjusted < -6
+
+
+def test_a_rotating_pad_is_traced_over_many_segments(ledger_file: Path, keyring: Keyring) -> None:
+    rng = np.random.default_rng(2)
+    identity = Identity("series", "r5")
+    signs = [codeword(keyring.issuing, identity, 64, g).signs for g in range(40)]
+    soft = np.repeat(np.array(signs, dtype=np.float64), 8, axis=0)
+    soft += 4 * rng.standard_normal(soft.shape)
+    with tracer_of(ledger_file, keyring, segment_s=4.0) as tracer:
+        trace = tracer.trace(SUSPECT, [soft_bits(soft)])
+    assert (trace.verdict, accused(trace)) == ("IDENTIFIED", ["r5"])
+    assert (trace.accused[0].bits, len(trace.windows)) == (40 * 64, 79)
+    shares = [frame.agreement for frame in trace.frames if frame.agreement is not None]
+    assert 0.55 < float(np.mean(shares)) < 0.65
+
+
+def test_times_that_no_video_has_are_refused(ledger_file: Path, keyring: Keyring) -> None:
+    frames = frames_of(keyring, ["r5"], 3, sigma=1)
+    late = replace(frames, pts=np.array([0.0, 1.0, 1e12]))
+    with (
+        tracer_of(ledger_file, keyring, segment_s=4.0) as tracer,
+        pytest.raises(MarkError) as caught,
+    ):
+        tracer.trace(SUSPECT, [late])
+    assert caught.value.code == "mark.too_long"
+    with tracer_of(ledger_file, keyring) as tracer:
+        assert len(tracer.trace(SUSPECT, [late]).windows) <= 63
 
 
 def test_a_foreign_mark_is_no_evidence_against_anybody(tracer: Tracer, keyring: Keyring) -> None:
@@ -270,6 +316,11 @@ def test_a_table_of_rows_that_came_after_the_suspect_is_refused(
     with pytest.raises(MarkError, match="would be compared") as caught:
         tracer.trace(early, [frames_of(keyring, ["r7"], 5, sigma=1)])
     assert caught.value.code == "mark.suspect_too_early"
+    # Another spelling of a time does not compare as text.
+    zoned = replace(SUSPECT, received_at="2999-01-01T01:00:00+01:00")
+    with pytest.raises(MarkError, match="not written as times are compared") as caught:
+        tracer.trace(zoned, [frames_of(keyring, ["r7"], 5, sigma=1)])
+    assert caught.value.hint == f"Write {LATER}."
     with pytest.raises(MarkError, match="nothing was read"):
         tracer.trace(SUSPECT, [])
     with pytest.raises(MarkError, match="soft bits of 96"):
