@@ -201,7 +201,7 @@ class CodecPool:
             A copy of the decoded planes.
 
         Raises:
-            RunError: An encoder failed, or nothing was submitted.
+            RunError: An encoder failed or was ended, or nothing was submitted.
         """
         if self._waiting is None:
             raise RunError("nothing was submitted to the codec pool.")
@@ -211,12 +211,15 @@ class CodecPool:
             for index, job in enumerate(self._jobs):
                 views[index] = recode(views[index], job)
             self._left = 0
-        while self._left:
-            self._take()
+        try:
+            while self._left:
+                self._take(_WAIT_S)
+        except queue.Empty:
+            raise RunError(f"the encoders gave nothing for {_WAIT_S:.0f} s.") from None
         self._waiting = None
         return self._views(shape).copy()
 
-    def _take(self, within: float = _WAIT_S) -> None:
+    def _take(self, within: float) -> None:
         problem = self._done.get(timeout=within)
         self._left -= 1
         if problem is not None:

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 from torch import Tensor  # noqa: E402
 
 from reelsight.errors import ConfigError, RunError  # noqa: E402
+from training.marks import codec_pool  # noqa: E402
 from training.marks.attacks import ATTACKS, AttackDraw, attack  # noqa: E402
 from training.marks.calibrate import centre, temper  # noqa: E402
 from training.marks.carriers import first_carriers  # noqa: E402
@@ -157,6 +158,20 @@ def test_processes_recode_clips_as_the_caller_would(codec: str) -> None:
         np.testing.assert_array_equal(clip, recode(source, job))
     errors = np.abs(decoded.astype(int) - planes).mean((1, 2, 3))
     assert 0 < errors[0] < errors[1] < 20
+
+
+def test_encoders_that_were_ended_are_not_waited_for_forever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(codec_pool, "_WAIT_S", 0.1)
+    pool = CodecPool(1, clips=1, frames=2, side=64)
+    (process,) = pool._processes
+    process.kill()
+    process.join()
+    pool.submit(np.zeros((1, 2, 64, 64), np.uint8), [CodecJob("h264", 20, "ultrafast")])
+    with pytest.raises(RunError, match="gave nothing"):
+        pool.collect()
+    pool.close()
 
 
 def test_stages_share_what_an_early_end_leaves() -> None:
