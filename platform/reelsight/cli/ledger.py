@@ -19,6 +19,8 @@ __all__ = ["app", "load"]
 
 app = typer.Typer(no_args_is_help=True, help="The ledger of issued copies: list, verify, head.")
 
+_CONFLICT = "config.conflict"
+
 LedgerOption = Annotated[
     str | None, typer.Option("--ledger", help="SQLite file or postgresql:// URL.")
 ]
@@ -52,6 +54,8 @@ def verify(
     from reelsight.marks.keys import Keyring
     from reelsight.marks.ledger import parse_head, verify_chain
 
+    if trusted_key and not head:
+        raise ConfigError("--trusted-key wants --head: nothing else is signed", code=_CONFLICT)
     settings = load(config, ledger)
     heads: list[LedgerHead] = []
     for path in head or []:

@@ -75,6 +75,7 @@ def test_issue_list_verify_and_heads(home: Path) -> None:
     found = answer("ledger", "verify", "--codes", *kept)
     assert (found["sound"], found["rows"], found["heads"], found["commitments"]) == (True, 2, 1, 2)
     assert "not be seen" in run("ledger", "verify")
+    assert "wants --head" in run("ledger", "verify", "--trusted-key", public, code=2)
 
     db = sqlite3.connect(home / "marks.ledger")
     db.executescript("DROP TRIGGER no_delete; DELETE FROM rows;")

@@ -28,6 +28,8 @@ def test_a_copy_is_issued_found_and_has_a_code_that_the_key_gives_again(
         assert issued.code == codeword(keyring.issuing, Identity("film", "anna"), 64)
         found = ledger.find(issued.row.serial)
         assert found == issued.row == ledger.row(0)
+        with pytest.raises(LedgerError, match="no row 1"):
+            ledger.row(1)
         assert found is not None
         assert found.copy is not None
         assert (found.copy.asset_sha256, found.copy.channel, found.operator) == (
@@ -68,7 +70,12 @@ def test_an_embedding_is_a_row_of_its_own(place: str, keyring: Keyring) -> None:
         with pytest.raises(LedgerError, match="no copy 'X' was issued"):
             ledger.embedded("X", made, "max")
         with pytest.raises(MarkError, match="output_sha256"):
-            ledger.embedded(serial, Embedding("B" * 64, 41.2, ""), "max")
+            ledger.embedded(serial, Embedding("B" * 64, 41.2, "x264"), "max")
+        with pytest.raises(MarkError, match="operator"):
+            ledger.embedded(serial, made, "max\n")
+        for words in ("", "a\nb", "\ud800", "x" * 5000):
+            with pytest.raises(MarkError, match="encoder"):
+                ledger.embedded(serial, replace(made, encoder=words), "max")
         assert verify_chain(store).head.rows == 2
         assert [copy.identity.recipient for _, _, copy in ledger.copies()] == ["anna"]
 
@@ -137,6 +144,9 @@ def test_an_issuer_that_waits_too_long_is_told_so(place: str, keyring: Keyring) 
         ({"psnr_db": float("nan")}, "psnr_db"),
         ({"pad": "rotating"}, "segments"),
         ({"pad": "rotating", "segment_s": -1.0}, "segment_s"),
+        ({"pad": "rotating", "segment_s": 1e-9}, "segment_s"),
+        ({"pad": "rotating", "segment_s": float("inf")}, "segment_s"),
+        ({"encoder": "x" * 5000}, "encoder"),
         ({"valid_from": "soon"}, "'soon' is no time"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -163,6 +164,32 @@ def test_commitments_are_those_of_the_key(path: Path, keyring: Keyring) -> None:
     assert "commitment" in (found.problem or "")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("commitment", "\N{LATIN SMALL LETTER E WITH ACUTE}", "commitment is not that"),
+        ("commitment", None, "commitment must be text"),
+        ("key_id", [], "key_id must be text"),
+        ("epoch", "1", "describes no copy"),
+    ],
+)
+def test_a_row_of_odd_values_is_named(
+    path: Path, keyring: Keyring, name: str, value: object, says: str
+) -> None:
+    def spoil(db: sqlite3.Connection) -> None:
+        (body,) = db.execute("SELECT body FROM rows WHERE idx = 2").fetchone()
+        said = json.loads(body)
+        said["facts"][name] = value
+        db.execute("UPDATE rows SET body = ? WHERE idx = 2", (json.dumps(said),))
+        rechained(db)
+
+    tampered(path, spoil)
+    with open_store(str(path)) as store:
+        found = verify_chain(store, keyring=keyring)
+    assert found.bad_row == 2
+    assert says in (found.problem or "")
+
+
 def test_a_row_is_proven_without_showing_others(path: Path) -> None:
     with open_store(str(path)) as store:
         head = store.head()
@@ -208,7 +235,15 @@ def test_heads_are_signed_and_read_again() -> None:
         signed.require_signed(trusted[:1])
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"format": "x", "head": {}}', "[]", "null"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{}", '{"format": "x", "head": {}}', "[]", "null", "[" * 100_000),
+        SignedHead(LedgerHead("id", 7, "a" * 64, "")).document().replace("}}", '},"signature":1}'),
+        SignedHead(LedgerHead("id", -1, "a" * 64, "")).document(),
+    ],
+    ids=range(8),
+)
 def test_what_is_no_head_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="here is no head"):
         parse_head(text, "here")

@@ -93,6 +93,9 @@ def parse_head(text: str, where: str) -> SignedHead:
         head = LedgerHead(**found["head"])
         if not isinstance(head.rows, int) or head.rows < 0 or len(head.hash) != 64:
             raise ValueError("it has no rows or no hash")
-        return SignedHead(head, found.get("signature"), found.get("key"))
-    except (ValueError, KeyError, TypeError) as error:
+        signature, key = found.get("signature"), found.get("key")
+        if not (isinstance(signature, str | None) and isinstance(key, str | None)):
+            raise ValueError("its signature and key are no text")
+        return SignedHead(head, signature, key)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f"{where} is no head of a ledger: {error}", code="config.head") from None

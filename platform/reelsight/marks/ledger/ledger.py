@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,11 +17,13 @@ from reelsight.marks.codeword import Codeword, codeword, opening, serial_of
 from reelsight.marks.keys import Keyring
 from reelsight.marks.ledger.row import body_of, copy_of, facts_of, parse_body
 from reelsight.marks.ledger.store import LedgerStore
-from reelsight.marks.policy import CODE_LENGTHS
+from reelsight.marks.policy import CODE_LENGTHS, SHORTEST_SEGMENT_S
 from reelsight.marks.times import parse_time, utc_now
 from reelsight.nouns.mark import Carrier, Identity, IssuedCopy, Pad, require_name
 
 __all__ = ["Embedding", "Issued", "Ledger", "LedgerRow", "Order"]
+
+_LONGEST_ENCODER = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Order:
         valid_from: ISO 8601; None for the moment of issue.
         bits: Length of the code.
         pad: `static` or `rotating`.
-        segment_s: Length of a segment of a rotating pad, seconds.
+        segment_s: Length of a segment of a rotating pad, seconds, at least 0.5.
         psnr_db: Where it is known already.
         encoder: Where it is known already.
     """
@@ -162,11 +164,14 @@ class Ledger:
 
         Raises:
             LedgerError: `ledger.no_copy`, no such serial was issued; or as the store does.
+            MarkError: What is to be noted does not fit.
         """
         if self.find(serial) is None:
             raise LedgerError(f"no copy {serial!r} was issued", code="ledger.no_copy")
         require_sha256("output_sha256", embedding.output_sha256)
         _require_psnr(embedding.psnr_db)
+        _require_text(operator=operator)
+        _require_encoder(embedding.encoder)
         facts = asdict(embedding)
 
         def make_body(ledger_id: str, index: int) -> str:
@@ -187,9 +192,8 @@ class Ledger:
         Raises:
             LedgerError: `ledger.bad_row`, there is none or it cannot be read.
         """
-        with closing(self.store.rows(index)) as rows:
-            stored = next(rows, None)
-        if stored is None or stored.index != index:
+        stored = self.store.get(index)
+        if stored is None:
             raise LedgerError(f"there is no row {index}", code="ledger.bad_row")
         return _read(stored.index, stored.hash, stored.body)
 
@@ -247,17 +251,34 @@ def _check(order: Order, operator: str) -> None:
     _require_psnr(order.psnr_db)
     if order.bits not in CODE_LENGTHS:
         raise MarkError(f"a code has {CODE_LENGTHS} bits, not {order.bits!r}", code="mark.bits")
-    try:
-        require_name("channel", order.channel)
-        require_name("operator", operator)
-        require_name("carrier", order.carrier.model)
-        require_name("carrier version", order.carrier.version)
-    except ValueError as error:
-        raise MarkError(str(error)) from None
+    _require_text(
+        channel=order.channel,
+        operator=operator,
+        carrier=order.carrier.model,
+        carrier_version=order.carrier.version,
+    )
+    if order.encoder is not None:
+        _require_encoder(order.encoder)
     if (order.pad == "rotating") != (order.segment_s is not None):
         raise MarkError("a rotating pad, and no other, has segments", code="mark.segment")
-    if order.segment_s is not None and not order.segment_s > 0:
-        raise MarkError(f"segment_s must be > 0, got {order.segment_s!r}", code="mark.segment")
+    if order.segment_s is not None and not SHORTEST_SEGMENT_S <= order.segment_s < math.inf:
+        raise MarkError(
+            f"segment_s must be >= {SHORTEST_SEGMENT_S}, got {order.segment_s!r}",
+            code="mark.segment",
+        )
+
+
+def _require_text(**names: str) -> None:
+    try:
+        for name, value in names.items():
+            require_name(name.replace("_", " "), value)
+    except ValueError as error:
+        raise MarkError(str(error)) from None
+
+
+def _require_encoder(words: str) -> None:
+    if len(words) > _LONGEST_ENCODER or not (words.isprintable() and words):
+        raise MarkError(f"encoder must be 1..{_LONGEST_ENCODER} printable characters")
 
 
 def _require_psnr(psnr_db: float | None) -> None:

@@ -101,6 +101,10 @@ class PostgresStore:
         with self._failures():
             return self._one("WHERE slot = %s", slot)
 
+    def get(self, index: int) -> StoredRow | None:
+        with self._failures():
+            return self._one("WHERE idx = %s", index)
+
     def rows(self, start: int = 0) -> Generator[StoredRow, None, None]:
         # On a connection of its own: an append between two rows must not join this transaction.
         with (

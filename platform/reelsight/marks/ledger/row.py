@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 Kind = Literal["issued", "embedded"]
+_TEXTS = ("asset_sha256", "channel", "valid_from", "key_id", "commitment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def parse_body(body: str) -> dict[str, Any]:
     """
     try:
         found = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LedgerError(f"a row is not JSON: {error}", code="ledger.bad_row") from None
     names = {"ledger", "index", "kind", "serial", "at", "operator", "facts"}
     if not (isinstance(found, dict) and set(found) == names and isinstance(found["facts"], dict)):
@@ -115,6 +116,9 @@ def copy_of(facts: dict[str, Any]) -> IssuedCopy:
         rest = dict(facts)
         identity = Identity(rest.pop("asset"), rest.pop("recipient"), rest.pop("epoch"))
         carrier = Carrier(rest.pop("carrier"), rest.pop("carrier_version"))
+        wrong = [name for name in _TEXTS if not isinstance(rest[name], str)]
+        if wrong:
+            raise TypeError(f"{', '.join(wrong)} must be text")
         return IssuedCopy(identity=identity, carrier=carrier, **rest)
     except (KeyError, TypeError, ValueError) as error:
         raise LedgerError(

@@ -97,6 +97,10 @@ class SqliteStore:
         with self._failures():
             return self._one("WHERE slot = ?", slot)
 
+    def get(self, index: int) -> StoredRow | None:
+        with self._failures():
+            return self._one("WHERE idx = ?", index)
+
     def rows(self, start: int = 0) -> Generator[StoredRow, None, None]:
         with self._failures():
             query = f"SELECT {_COLUMNS} FROM rows WHERE idx >= ? ORDER BY idx"  # noqa: S608

@@ -47,6 +47,10 @@ class LedgerStore(AbstractContextManager["LedgerStore"], Protocol):
         """The row of a slot."""
         ...
 
+    def get(self, index: int) -> StoredRow | None:
+        """The row in a place."""
+        ...
+
     def rows(self, start: int = 0) -> Generator[StoredRow, None, None]:
         """Rows from a place on, in order, as of one moment; closed by who does not read all."""
         ...
