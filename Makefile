@@ -22,9 +22,9 @@ check: $(VENV)/.dev
 	$(BIN)/python -m scripts.openapi
 	$(BIN)/python -m benchmarks.tables --check
 
-# What needs torch: the export of open_clip models, and the programs that torch compiles.
+# What needs torch: the export of open_clip models, the programs that torch compiles, and training.
 test-export: .venv-export/.done
-	.venv-export/bin/pytest tests/engines/export tests/engines/inductor tests/engines/precision/test_exported_towers.py
+	.venv-export/bin/pytest tests/engines/export tests/engines/inductor tests/engines/precision/test_exported_towers.py tests/training/marks
 
 # What TensorRT does without a GPU: TensorRT-RTX builds for other machines, and our calls are checked
 # against TensorRT's own signatures. It shares the environment with torch, which exports its models.
