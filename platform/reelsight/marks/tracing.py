@@ -124,14 +124,9 @@ class Tracer:
         first = best[0] if best else None
         used = first.window.attempt if first else 0
         whole = Window(used, 0, len(pooled[used].sums), whole=True)
-        likely = [f for f in best if f.log10_p_adjusted <= math.log10(marking.probable)][:_LISTED]
         runner = account.runner_up(first, found) if first else None
         joint, pair = _joint(account, found, trials)
-        named = math.log10(marking.identified)
-        # Where one copy is named by itself, a pair with it shows nothing of the other.
-        alone = any(fit.log10_p_adjusted <= named for fit in likely)
-        if joint is not None and joint <= named and not alone:
-            likely += [fit for fit in pair if fit.place not in {f.place for f in likely}]
+        likely = _likely(best, joint, pair, marking)
         power = power_of(len(soft_of(pooled[used], whole, table)), trials, marking.identified)
         verdict, statement = judge(
             Weighed(
@@ -170,6 +165,19 @@ class Tracer:
             code_version=__version__,
             made_at=utc_now(),
         )
+
+
+def _likely(
+    best: Sequence[Fit], joint: float | None, pair: Sequence[Fit], marking: Marking
+) -> list[Fit]:
+    """Copies that a Trace lists: beyond the probable limit, or of a pair beyond that for naming."""
+    named = math.log10(marking.identified)
+    likely = [f for f in best if f.log10_p_adjusted <= math.log10(marking.probable)][:_LISTED]
+    # Where one copy is named by itself, a pair with it shows nothing of the other.
+    alone = any(fit.log10_p_adjusted <= named for fit in likely)
+    if joint is not None and joint <= named and not alone:
+        likely += [fit for fit in pair if fit.place not in {f.place for f in likely}]
+    return likely
 
 
 def _joint(
