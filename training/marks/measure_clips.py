@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from reelsight.marks.bound import binomial_log10_tail
 from training.marks.codec_pool import CodecJob, recode_pictures
 from training.marks.film import Box, Floats, Pair, Yuv, active_box, mark_film, read_film, squash
 
@@ -106,12 +107,6 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
-def _log10_p(bits: int, wrong: int) -> float:
-    """Chance that a random word is as near: log10 of a binomial tail."""
-    ways = sum(math.comb(bits, d) for d in range(wrong + 1))
-    return round(math.log10(ways) - bits * math.log10(2), 2)
-
-
 def measure(frames: Yuv, pair: Pair, *, strength: float, payloads: int) -> dict[str, Any]:
     """All attacks on one film.
 
@@ -140,7 +135,7 @@ def measure(frames: Yuv, pair: Pair, *, strength: float, payloads: int) -> dict[
             pooled = (logits.mean(0) > 0) == truth
             frame = float(((logits > 0) == truth).mean())
             rows[name].append(
-                (frame, float(pooled.mean()), _log10_p(pair.bits, int((~pooled).sum())))
+                (frame, float(pooled.mean()), binomial_log10_tail(pair.bits, int((~pooled).sum())))
             )
     names = ("frame", "pooled", "log10_p")
     return {
