@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 DEMO := .demo
 
 
-.PHONY: .python demo test check test-export test-trt bench-pipeline bench-poison bench-decode bench-online fuzz-media bench-engines lock clean
+.PHONY: .python demo test check test-export test-trt bench-pipeline bench-poison bench-decode bench-online fuzz-media bench-engines bench-marks lock clean
 
 demo: $(VENV)/.base
 	@bash scripts/demo.sh $(BIN) $(DEMO)
 
-test: $(VENV)/.dev .venv-s3/.done .redis/.done
+test: $(VENV)/.dev .venv-s3/.done .redis/.done .postgres/.done
 	$(BIN)/pytest
 
 check: $(VENV)/.dev
@@ -22,9 +22,9 @@ check: $(VENV)/.dev
 	$(BIN)/python -m scripts.openapi
 	$(BIN)/python -m benchmarks.tables --check
 
-# What needs torch: the export of open_clip models, and the programs that torch compiles.
+# What needs torch: the export of open_clip models, the programs that torch compiles, and training.
 test-export: .venv-export/.done
-	.venv-export/bin/pytest tests/engines/export tests/engines/inductor tests/engines/precision/test_exported_towers.py
+	.venv-export/bin/pytest tests/engines/export tests/engines/inductor tests/engines/precision/test_exported_towers.py tests/training/marks
 
 # What TensorRT does without a GPU: TensorRT-RTX builds for other machines, and our calls are checked
 # against TensorRT's own signatures. It shares the environment with torch, which exports its models.
@@ -65,6 +65,11 @@ bench-engines:
 	PYTHONPATH=platform:. $(PYTHON) -m benchmarks.engines --profile
 	PYTHONPATH=platform:. $(PYTHON) -m benchmarks.tables
 
+# The null and the power of leak tracing: a million codes that are nobody's, and marked copies.
+bench-marks: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.marks
+	$(BIN)/python -m benchmarks.tables
+
 .python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
 
@@ -97,6 +102,12 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.base
 	.venv-s3/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/s3.txt
 	@touch $@
 
+# PostgreSQL and its driver, for the tests of the ledger.
+.postgres/.done: scripts/postgres_server.sh requirements/postgres.txt $(VENV)/.dev
+	@bash scripts/postgres_server.sh .postgres
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/postgres.txt
+	@if [ -x .postgres/bin/postgres ]; then touch $@; fi
+
 # A Redis server, for the tests of the shared pointer to the current bank.
 .redis/.done: scripts/redis_server.sh
 	@bash scripts/redis_server.sh .redis
@@ -107,4 +118,4 @@ lock:
 	uv pip compile pyproject.toml requirements/build.in --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -c requirements/base.lock -o requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-bench-online .venv-s3 .redis $(DEMO) .bench-decode .bench-poison .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-bench-online .venv-s3 .redis .postgres $(DEMO) .bench-decode .bench-poison .mypy_cache .ruff_cache .import_linter_cache

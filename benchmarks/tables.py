@@ -18,13 +18,14 @@ from benchmarks.decode.cost_table import cost_table
 from benchmarks.decode.nvdec_table import nvdec_table
 from benchmarks.decode.table import truth_table
 from benchmarks.engines.table import engines_table
+from benchmarks.marks.table import marks_table
 from benchmarks.online.table import online_table, overload_table, soak_table
 
 __all__ = ["main", "render"]
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ("README.md", "docs/benchmarks.md", "docs/engines.md", "docs/decode.md")
+PAGES = ("README.md", "docs/benchmarks.md", "docs/engines.md", "docs/decode.md", "docs/marks.md")
 _BLOCK = re.compile(r"(<!-- table:(?P<name>[\w:-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -106,6 +107,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "decode-h200": nvdec_table,
     "decode-truth": truth_table,
     "poison-cpu": poison_cpu,
+    "marks-null": marks_table,
     "online-cpu": online_table,
     "online-cpu:overload": overload_table,
     "online-cpu:soak": soak_table,

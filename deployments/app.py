@@ -57,6 +57,7 @@ def build_app(settings: Settings, *, own_port: bool = False) -> Application:
     Raises:
         ReelsightError: The model, its engine or the bank does not resolve.
     """
+    settings = settings.for_workers()
     recipe = recipe_for(settings)
     plan = plan_for(recipe, settings)
     second = critical_recipe(settings, recipe)

@@ -70,7 +70,7 @@ def backfill(
             "manifest": str(manifest_path),
             "manifest_rows": manifest.rows,
             "provenance": asdict(plan.provenance),
-            "settings": settings.model_dump(mode="json"),
+            "settings": settings.for_workers().model_dump(mode="json"),
         },
     )
     store.save(record)

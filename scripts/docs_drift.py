@@ -1,12 +1,13 @@
-"""Keeps the documentation true: `docs/reference.md` is generated, links resolve, the tree is whole.
+"""Keeps the documentation true: what is generated is current, links resolve, the tree is whole.
 
-Run with --write to bring docs/reference.md up to date; without, it exits with 1 where anything
-drifted.
+Run with --write to bring docs/reference.md and the schema of traces up to date; without, it exits
+with 1 where anything drifted.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
 from pathlib import Path
@@ -18,21 +19,27 @@ from pydantic import BaseModel
 import reelsight.errors
 from reelsight.cli.app import app
 from reelsight.errors import ReelsightError
+from reelsight.marks.evidence import trace_schema
 from reelsight.nouns.schema import SCHEMA_VERSION, report_schema
 from reelsight.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference.md"
+TRACE_SCHEMA = ROOT / "docs" / "marks-trace.schema.json"
 
 
 def main() -> int:
     """Compare or write; returns the exit code."""
-    text = reference()
+    made = {REFERENCE: reference(), TRACE_SCHEMA: json.dumps(trace_schema(), indent=1) + "\n"}
     if "--write" in sys.argv:
-        REFERENCE.write_text(text, encoding="utf-8")
+        for path, text in made.items():
+            path.write_text(text, encoding="utf-8")
     problems = [*broken_links(), *untold_directories()]
-    if not REFERENCE.is_file() or REFERENCE.read_text(encoding="utf-8") != text:
-        problems.append("docs/reference.md drifted: run `python scripts/docs_drift.py --write`")
+    problems += [
+        f"docs/{path.name} drifted: run `python scripts/docs_drift.py --write`"
+        for path, text in made.items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text
+    ]
     print("\n".join(problems) or "docs are true to the code")
     return 1 if problems else 0
 

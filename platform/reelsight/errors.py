@@ -15,7 +15,10 @@ __all__ = [
     "EngineInputError",
     "FetchError",
     "FetchInterruptedError",
+    "LedgerBusy",
+    "LedgerError",
     "ManifestError",
+    "MarkError",
     "MediaError",
     "ModelError",
     "Overloaded",
@@ -172,6 +175,32 @@ class BankError(ReelsightError):
     stage = "bank"
     http_status = 400
     hint = "Rebuild it with `reelsight bank build labels.yaml`."
+
+
+class MarkError(ReelsightError):
+    """A mark cannot be issued or traced as asked: a key, a code or the question does not fit."""
+
+    code = "mark.invalid"
+    stage = "mark"
+    http_status = 400
+    hint = "How copies are marked and traced is in docs/marks.md."
+
+
+class LedgerError(ReelsightError):
+    """The ledger of issued copies cannot be read or written, or its chain is broken."""
+
+    code = "ledger.failed"
+    stage = "ledger"
+    hint = "Run `reelsight ledger verify`; it names the first bad row."
+
+
+class LedgerBusy(LedgerError):
+    """Another issuer held the ledger for too long; nothing was written."""
+
+    code = "ledger.busy"
+    http_status = 503
+    retryable = True
+    hint = "Try again; marks.ledger_wait_s is how long an issuer waits."
 
 
 class BankConflict(BankError):

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import yaml
 from pydantic import BaseModel
-from ray import serve
+from ray import cloudpickle, serve
 from ray.serve.config import AutoscalingConfig
 from ray.serve.context import _get_global_client
 from ray.serve.schema import (
@@ -21,6 +21,7 @@ from ray.serve.schema import (
 )
 
 from deployments.app import build_app
+from reelsight.marks.keys import generate_tenant_key
 from reelsight.samples.clips import SampleClip
 from reelsight.settings import Settings
 from tests.deployments.doors import free_port
@@ -67,6 +68,16 @@ def test_it_names_the_deployments_of_the_application(
 ) -> None:
     named = {each["name"] for each in written["applications"][0]["deployments"]}
     assert named == _deployments(build_app(settings))
+
+
+def test_its_replicas_are_told_no_tenant_key(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = generate_tenant_key()
+    for topology in ("single", "split"):
+        told = Settings.load(None, {"serve.topology": topology, "marks.key": key})
+        assert key.encode() in cloudpickle.dumps(told)
+        assert key.encode() not in cloudpickle.dumps(build_app(told))
 
 
 def test_its_numbers_fit_each_other(written: dict[str, Any], settings: Settings) -> None:

@@ -14,6 +14,8 @@ from reelsight.cli import (
     doctor,
     engine,
     keys,
+    ledger,
+    mark,
     models,
     probe,
     query,
@@ -39,6 +41,8 @@ app.command(name="top")(top.command)
 app.command(name="query")(query.command)
 app.add_typer(bank.app, name="bank")
 app.add_typer(engine.app, name="engine")
+app.add_typer(mark.app, name="mark")
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(keys.app, name="keys")
 app.command(name="models")(models.command)
 app.command(name="samples")(samples.samples)

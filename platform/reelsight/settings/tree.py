@@ -9,6 +9,7 @@ from typing import Any
 import platformdirs
 import yaml
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -18,6 +19,7 @@ from pydantic_settings import (
 )
 
 from reelsight.errors import ConfigError
+from reelsight.marks.policy import Marking
 from reelsight.settings.engine import EngineSettings
 from reelsight.settings.media import MediaSettings
 from reelsight.settings.offline import RaySettings
@@ -34,6 +36,8 @@ class Settings(BaseSettings):
         bank: A bank's name or file; None takes the bank that came with the model.
         data_dir: Where built banks are kept, and engine packages unless engine.registry says else.
         cache_dir: Where exported models and copies of packages are kept; on a disk of the node.
+        marks: How copies are marked and traced; see Marking. Its tenant keys belong on the machine
+            that issues and traces, never on GPU workers.
     """
 
     model_config = SettingsConfigDict(
@@ -48,6 +52,7 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     ray: RaySettings = RaySettings()
     serve: ServeSettings = ServeSettings()
+    marks: Marking = Marking()
 
     @classmethod
     def load(cls, file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -68,10 +73,11 @@ class Settings(BaseSettings):
             raise
         except ValidationError as error:
             where = "; ".join(
-                f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']} (got {e['input']!r})"
-                for e in error.errors()
+                f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}{_got(e)}" for e in error.errors()
             )
-            raise ConfigError(where) from error
+            # The error underneath repeats what it was given.
+            secret = any(e["loc"][:1] == ("marks",) for e in error.errors())
+            raise ConfigError(where) from (None if secret else error)
         except yaml.YAMLError as error:
             raise ConfigError(f"{file} is not YAML: {error}") from error
         except (SettingsError, OSError, ValueError, TypeError) as error:
@@ -94,6 +100,17 @@ class Settings(BaseSettings):
         return self.serve.jobs_dir or self.data_dir / "jobs"
 
     @property
+    def ledger(self) -> str:
+        """Where the ledger of issued copies is: a file's path, or a PostgreSQL URL."""
+        if self.marks.ledger is not None:
+            return self.marks.ledger.get_secret_value()
+        return str(self.data_dir / "marks.ledger")
+
+    def for_workers(self) -> Settings:
+        """These settings for other processes and machines: without those of marks."""
+        return self.model_copy(update={"marks": Marking()})
+
+    @property
     def registry(self) -> str:
         """Where engine packages are published and found."""
         return self.engine.registry or str(self.data_dir / "engines")
@@ -102,6 +119,11 @@ class Settings(BaseSettings):
     def packages_dir(self) -> Path:
         """Where this node keeps the packages that it copied from a registry."""
         return self.cache_dir / "engines"
+
+
+def _got(error: ErrorDetails) -> str:
+    """What was given, unless it may hold a key."""
+    return "" if error["loc"][:1] == ("marks",) else f" (got {error['input']!r})"
 
 
 def _nested(flags: Mapping[str, Any]) -> dict[str, Any]:

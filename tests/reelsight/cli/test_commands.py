@@ -40,7 +40,17 @@ def test_version() -> None:
 
 def test_help_lists_every_command_and_does_not_import_ray() -> None:
     text = run("--help")
-    for name in ("tag", "backfill", "query", "bank", "models", "doctor", "samples", "manifest"):
+    for name in (
+        "tag",
+        "backfill",
+        "query",
+        "bank",
+        "models",
+        "doctor",
+        "samples",
+        "mark",
+        "ledger",
+    ):
         assert name in text
     probe = (
         "import sys, reelsight.cli.app; print('ray' in sys.modules, 'onnxruntime' in sys.modules)"

@@ -1,0 +1,1 @@
+"""What the statistics of marks promise, checked by simulation."""

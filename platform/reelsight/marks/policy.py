@@ -1,0 +1,72 @@
+"""Marking: how copies are marked and traced, as settings.
+
+Plain values with stated defaults. It does not read keys or open ledgers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from reelsight.errors import ConfigError
+
+__all__ = ["CODE_LENGTHS", "SHORTEST_SEGMENT_S", "Marking"]
+
+CODE_LENGTHS = (64, 96, 128)
+SHORTEST_SEGMENT_S = 0.5
+"""Least length of a segment of a rotating pad, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marking:
+    """Settings of marks.
+
+    Attributes:
+        key: Tenant key, `hmac-sha256:BASE64`; for the environment, where a file cannot be had.
+        key_file: File of tenant keys, one a line, the one that issues first; its mode must shut
+            out everybody but its owner.
+        ledger: SQLite file, or `postgresql://` URL, which may hold a password; None for
+            `marks.ledger` below data_dir.
+        ledger_wait_s: How long an issuer waits for another one to commit, seconds.
+        bits: Length of a codeword: 64, 96 or 128.
+        identified: Adjusted p-value at or below which a recipient is named.
+        probable: Adjusted p-value at or below which a person has to look.
+        segment_s: Length of a segment in which frames are summed, seconds; longer where a clip
+            would have more than max_segments.
+        max_segments: Most segments of a clip.
+        clip_at: Soft bits are limited to this many times their median absolute value.
+        presence: Pooled presence score from which a copy without a match counts as marked.
+
+    Raises:
+        ConfigError: A value is outside its range.
+    """
+
+    key: SecretStr | None = None
+    key_file: Path | None = None
+    ledger: SecretStr | None = None
+    ledger_wait_s: float = 30.0
+    bits: int = 64
+    identified: float = 1e-6
+    probable: float = 1e-3
+    segment_s: float = 2.0
+    max_segments: int = 32
+    clip_at: float = 4.0
+    presence: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.bits not in CODE_LENGTHS:
+            raise ConfigError(f"marks.bits must be one of {CODE_LENGTHS}, got {self.bits!r}")
+        if not 0 < self.identified < self.probable < 1:
+            raise ConfigError(
+                f"0 < marks.identified < marks.probable < 1 is wanted, got {self.identified!r} "
+                f"and {self.probable!r}"
+            )
+        for name in ("ledger_wait_s", "segment_s", "clip_at"):
+            value = getattr(self, name)
+            if not (value > 0 and math.isfinite(value)):
+                raise ConfigError(f"marks.{name} must be > 0, got {value!r}")
+        if self.max_segments < 1:
+            raise ConfigError(f"marks.max_segments must be >= 1, got {self.max_segments!r}")

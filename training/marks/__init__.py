@@ -1,0 +1,1 @@
+"""How the leak-tracing mark is trained, measured and exported. Not part of the wheel."""
