@@ -35,12 +35,16 @@ class Widths:
 
 
 @contextmanager
-def ray_session(settings: Settings, *, progress: bool) -> Iterator[Widths]:
+def ray_session(
+    settings: Settings, *, progress: bool, niceness: int | None = None
+) -> Iterator[Widths]:
     """Use the running session, join the configured cluster, or start a local one.
 
     Args:
         settings: `ray.address` and, where they are fixed, the widths.
         progress: Whether a person watches Ray Data's progress bars.
+        niceness: Of the workers of a session that is started here, -20..19; None for Ray's own, 15,
+            by which whatever else runs on the machine goes first.
 
     Yields:
         The widths: fixed by the settings, else one decoder a core of the machine or cluster and one
@@ -52,7 +56,7 @@ def ray_session(settings: Settings, *, progress: bool) -> Iterator[Widths]:
         RunError: The cluster does not answer.
     """
     started = not ray.is_initialized()
-    cores = _join_or_start(settings) if started else _cluster_cores()
+    cores = _join_or_start(settings, niceness) if started else _cluster_cores()
     context = DataContext.get_current()
     context.enable_progress_bars = progress
     context.enable_rich_progress_bars = progress
@@ -72,7 +76,7 @@ def ray_session(settings: Settings, *, progress: bool) -> Iterator[Widths]:
             ray.shutdown()
 
 
-def _join_or_start(settings: Settings) -> int:
+def _join_or_start(settings: Settings, niceness: int | None) -> int:
     """Returns the cores that the stages may use."""
     common = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address := settings.ray.address or os.environ.get("RAY_ADDRESS"):
@@ -88,6 +92,8 @@ def _join_or_start(settings: Settings) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     fixed = (settings.ray.decode_tasks or 0) + (settings.ray.engine_actors or 0)
     slots = max(_LOGICAL_CPUS, 2 * (cores or 1), fixed + 2)
+    if niceness is not None:
+        os.environ.setdefault("RAY_worker_niceness", str(niceness))
     with _quiet_stderr():
         ray.init(address="local", num_cpus=slots, include_dashboard=False, **common)
     return cores or 1
