@@ -54,8 +54,9 @@ RESULT = ROOT / "benchmarks" / "results" / "online-h200.json"
 BATCH = 32
 _MINI = {"name": "reelsight-mini", "model": "reelsight-mini", "size": 224}
 # A start, with Ray's, torch's and the engine's; an end; and a process's own start beside a point.
-_START_S, _END_S, _ASIDE_S, _WARM_S = 60.0, 15.0, 3.0, 2.0
+_START_S, _END_S, _ASIDE_S, _WARM_S = 60.0, 15.0, 3.0, 1.5
 _COMPARED = (32, 256)
+_WARMED = 16  # As many as decode at a time.
 _CLIPS = 4
 
 
@@ -89,7 +90,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     if options.tiny and options.output == RESULT:
         parser.error("--tiny shows nothing about a GPU: name another --output")
     if options.tiny:
-        options.models, options.clients, options.seconds = ["reelsight-mini"], [1, 4], 0.5
+        options.models, options.clients, options.seconds = ["reelsight-mini"], [2], 0.3
         options.processes, options.clip_seconds = 2, 3
     return options
 
@@ -113,7 +114,7 @@ class _Run:
             **found,
             "tiny": self._tiny,
             "settings": {name: getattr(options, name) for name in known},
-            "door": _settings(self._cores, self._tiny),
+            "door": _settings(self._cores),
             "uploads": {},
             "models": {},
             "rows": [],
@@ -220,7 +221,9 @@ class _Run:
     def _points(
         self, model: dict[str, Any], uploads: Uploads, *, whole: bool, again: bool
     ) -> list[tuple[Kind, int]]:
-        loads = load_kinds(uploads, self._work, model["model"], model["size"], BATCH)
+        loads = load_kinds(
+            uploads, self._work, model["model"], model["size"], 4 if self._tiny else BATCH
+        )
         points = [(kind, n) for kind in loads for n in self._options.clients]
         if not whole:
             return [(kind, n) for kind, n in points if n in _COMPARED]
@@ -230,8 +233,8 @@ class _Run:
 
     def _warm(self, tree: Tree, points: list[tuple[Kind, int]]) -> None:
         for kind in {kind.name: kind for kind, _ in points}.values():
-            seconds = min(_WARM_S, self._options.seconds)
-            ask(Order(tree.port, kind.path, kind.files, seconds, 4, headers=kind.headers))
+            seconds = min(_WARM_S, self._options.seconds / 3)
+            ask(Order(tree.port, kind.path, kind.files, seconds, _WARMED, headers=kind.headers))
 
     def _point(self, tree: Tree, name: str, topology: str, kind: Kind, clients: int) -> None:
         label = f"{name}, {topology}, {kind.name}, {clients} at a time"
@@ -271,7 +274,7 @@ class _Run:
     def _needs(self, models: list[dict[str, Any]]) -> float:
         points = 2 * len(self._options.clients) + _CLIPS
         one = _START_S + _END_S + points * (self._options.seconds + _ASIDE_S)
-        return len(models) * one
+        return float(len(models) * one)
 
     def _part(self, name: str, work: Callable[[], Any]) -> Any:
         """What a part answers; None where it fails, which is told and ends nothing else."""
@@ -279,7 +282,7 @@ class _Run:
             done = work()
         except (Exception, SystemExit) as error:
             # The end of a part: a machine is lent for minutes, and the others may still answer.
-            words = f"{type(error).__name__}: {first_line(error)}"
+            words = f"{type(error).__name__}: {first_line(error)}{self._last_words(error)}"
             self.document["failed"][name] = words
             print(f"{name} failed: {words}", flush=True)
             self.save()
@@ -288,27 +291,36 @@ class _Run:
         self.save()
         return done
 
+    def _last_words(self, error: BaseException) -> str:
+        """What a door that did not come up said last; nothing where it is not a door's end."""
+        path = next((p for p in self._logs.glob("*.log") if str(p) in str(error)), None)
+        if path is None:
+            return ""
+        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return f" ({lines[-1]})" if lines else ""
+
     def _took(self, name: str, began: float) -> None:
         self.document["took_s"][name] = round(time.monotonic() - began, 1)
 
     @property
     def _left(self) -> float:
-        return self._end - time.monotonic()
+        return float(self._end - time.monotonic())
 
     @property
     def _logs(self) -> Path:
         # Beside the document, so that they are kept with it.
-        return self._options.output.absolute().parent / f"{self._options.output.stem}-logs"
+        output: Path = self._options.output.absolute()
+        return output.parent / f"{output.stem}-logs"
 
 
-def _settings(cores: int, tiny: bool) -> dict[str, object]:
+def _settings(cores: int) -> dict[str, object]:
     """What differs from the defaults: room for as many clients as ask, and no text tower."""
     return {
         "engine.threads": min(8, cores),
         "engine.max_queued_frames": 16_384,
         "serve.max_requests": 512,
         "serve.max_waiting_clips": 512,
-        "serve.embeddings.text": tiny,
+        "serve.embeddings.text": False,
     }
 
 
