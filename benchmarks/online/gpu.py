@@ -54,6 +54,7 @@ RESULT = ROOT / "benchmarks" / "results" / "online-h200.json"
 BATCH = 32
 _MINI = {"name": "reelsight-mini", "model": "reelsight-mini", "size": 224}
 # A start, with Ray's, torch's and the engine's; an end; and a process's own start beside a point.
+_PATIENCE_S = 180.0
 _START_S, _END_S, _ASIDE_S, _WARM_S = 60.0, 15.0, 3.0, 1.5
 _COMPARED = (32, 256)
 _WARMED = 16  # As many as decode at a time.
@@ -209,7 +210,9 @@ class _Run:
         def all_points() -> int:
             points = self._points(model, uploads, whole=whole, again=again)
             server, began = self._server(model, topology), time.monotonic()
-            with running(server, self._logs, timeout_s=max(30.0, self._left)) as tree:
+            with running(
+                server, self._logs, timeout_s=min(_PATIENCE_S, max(30.0, self._left))
+            ) as tree:
                 self._took(f"{label}, start", began)
                 self._warm(tree, points)
                 for kind, clients in points:
