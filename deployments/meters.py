@@ -20,6 +20,11 @@ __all__ = ["Family", "Gather", "Meters", "Numbers", "exposition", "gather_own", 
 
 _REQUEST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2, 5, 10, 30, 60)
 _STEP_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+# What a GPU's answers are judged by lies between 1 and 20 ms.
+_EMBED_S = (
+    *(0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03),
+    *(0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30),
+)
 _SHARE = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 
 
@@ -91,6 +96,11 @@ class Meters:
         )
         self._decode = self._step("decode", "Decoding and scaling of one clip or picture.")
         self._engine = self._step("engine", "One batch on the engine.")
+        self._embed = self._step(
+            "embed",
+            "From a request's arrival at the engine to the last of its embeddings.",
+            _EMBED_S,
+        )
         self._text = self._step("text", "One batch of texts through the text tower.")
         self._aggregate = self._step("aggregate", "From a clip's embeddings to its Report.")
         self._fill = Histogram(
@@ -149,6 +159,10 @@ class Meters:
         self._frames.inc(frames)
         self._padding.inc(bucket - frames)
 
+    def embedded(self, seconds: float) -> None:
+        """As HostObserver."""
+        self._embed.observe(seconds)
+
     def watch(self, name: str, help_text: str, now: Callable[[], float]) -> None:
         """A gauge that is asked when the numbers are read."""
         Gauge(name, help_text, registry=self._registry).set_function(now)
@@ -177,9 +191,9 @@ class Meters:
                 families[name] = Family(known.head, known.samples + family.samples)
         return Numbers(self.deployment, self.replica, families)
 
-    def _step(self, name: str, help_text: str) -> Histogram:
+    def _step(self, name: str, help_text: str, buckets: tuple[float, ...] = _STEP_S) -> Histogram:
         return Histogram(
-            f"reelsight_{name}_seconds", help_text, registry=self._registry, buckets=_STEP_S
+            f"reelsight_{name}_seconds", help_text, registry=self._registry, buckets=buckets
         )
 
 

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.online.inputs import BOUNDARY, multipart
+from benchmarks.online.form import BOUNDARY, multipart
 
 __all__ = ["Order", "Outcome", "ask", "ask_once", "start", "what_came"]
 
@@ -40,6 +40,8 @@ class Order:
         rate: Requests a second, at moments of a Poisson process, whatever the answers do.
         max_open: Connections at a time at a rate; a request beyond is not sent, and counted.
         banks: Whether the answers' bank and labels are kept.
+        headers: Of every request, where the files are bodies as they are; none for forms.
+        held: Whether the client says `ready` and waits for a line before it begins.
     """
 
     port: int
@@ -50,6 +52,8 @@ class Order:
     rate: float = 0.0
     max_open: int = 1500
     banks: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+    held: bool = False
 
 
 @dataclass(slots=True)
@@ -89,11 +93,16 @@ class _Client:
     def __init__(self, order: Order) -> None:
         self._order = order
         self._idle: list[_Connection] = []
-        self._bodies = itertools.cycle([multipart(Path(f)) for f in order.files] or [b""])
+        read = Path.read_bytes if order.headers else multipart
+        self._bodies = itertools.cycle([read(Path(f)) for f in order.files] or [b""])
         self._open = 0
         self.outcomes: list[Outcome] = []
         self.unsent = 0
         self.began = self.began_at = 0.0
+
+    @property
+    def held(self) -> bool:
+        return self._order.held
 
     async def run(self) -> None:
         self.began, self.began_at = time.perf_counter(), time.time()
@@ -165,7 +174,8 @@ class _Client:
 
     def _head(self, body: bytes) -> bytes:
         method = "POST" if self._order.files else "GET"
-        kind = f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n" if body else ""
+        form = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"} if body else {}
+        kind = "".join(f"{k}: {v}\r\n" for k, v in (self._order.headers or form).items())
         return (
             f"{method} {self._order.path} HTTP/1.1\r\nHost: 127.0.0.1:{self._order.port}\r\n"
             f"{kind}Content-Length: {len(body)}\r\n\r\n"
@@ -189,7 +199,7 @@ async def _body_of(reader: asyncio.StreamReader, headers: dict[str, str]) -> byt
 
 
 def start(order: Order) -> subprocess.Popen[str]:
-    """A client that has begun; read it with `what_came`."""
+    """A client that has begun, or waits where it is held; read it with `what_came`."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.online.client"],
         stdin=subprocess.PIPE,
@@ -198,9 +208,11 @@ def start(order: Order) -> subprocess.Popen[str]:
         cwd=Path(__file__).parents[2],
     )
     assert process.stdin is not None
-    process.stdin.write(json.dumps(asdict(order)))
-    process.stdin.close()
-    process.stdin = None
+    process.stdin.write(json.dumps(asdict(order)) + "\n")
+    process.stdin.flush()
+    if not order.held:
+        process.stdin.close()
+        process.stdin = None
     return process
 
 
@@ -258,7 +270,10 @@ def ask_once(
 
 
 def _main() -> None:
-    client = _Client(Order(**json.load(sys.stdin)))
+    client = _Client(Order(**json.loads(sys.stdin.readline())))
+    if client.held:
+        print("ready", flush=True)
+        sys.stdin.readline()
     used = resource.getrusage(resource.RUSAGE_SELF)
     asyncio.run(client.run())
     now = resource.getrusage(resource.RUSAGE_SELF)

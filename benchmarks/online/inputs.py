@@ -13,14 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from benchmarks.online.form import BOUNDARY, multipart
 from reelsight.samples import compose
 
-__all__ = ["make_clips", "make_images", "multipart"]
+__all__ = ["BOUNDARY", "make_clips", "make_images", "multipart"]
 
 _FULL_HD = (1080, 1920)
 _GRAIN = 6
 _QUALITY = 90
-BOUNDARY = "reelsight-benchmark"
+_KEY_S = 2
 
 
 def make_images(
@@ -46,9 +47,14 @@ def make_images(
 
 
 def make_clips(
-    directory: Path, count: int, size: tuple[int, int], seconds: int = 10, rate: int = 25
+    directory: Path,
+    count: int,
+    size: tuple[int, int],
+    seconds: int = 10,
+    rate: int = 25,
+    key_s: int = 2,
 ) -> list[Path]:
-    """H.264 clips by x264's preset `fast`, a keyframe every two seconds; those there are kept.
+    """H.264 clips by x264's preset `fast`; those there are kept.
 
     Args:
         directory: Where they go.
@@ -56,27 +62,20 @@ def make_clips(
         size: Height and width, pixels.
         seconds: Of each.
         rate: Pictures a second.
+        key_s: Seconds from keyframe to keyframe; 0 for the first picture alone. Scene cuts are
+            keyframes besides where it is left as it is.
     """
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
     for number in range(count):
-        path = directory / f"clip-{size[1]}x{size[0]}-{seconds}s-{number}.mp4"
+        keys = "" if key_s == _KEY_S else f"-key{key_s}s"
+        path = directory / f"clip-{size[1]}x{size[0]}-{seconds}s{keys}-{number}.mp4"
         if not path.exists():
             draft = path.with_suffix(".draft.mp4")
-            _encode(draft, np.random.default_rng([1, number]), size, seconds, rate)
+            _encode(draft, np.random.default_rng([1, number]), size, seconds, rate, key_s)
             draft.rename(path)
         paths.append(path)
     return paths
-
-
-def multipart(path: Path) -> bytes:
-    """A form with the file in its field `file`, which every contender takes."""
-    kind = "image/jpeg" if path.suffix == ".jpg" else "video/mp4"
-    head = (
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{path.name}"\r\n'
-        f"Content-Type: {kind}\r\n\r\n"
-    )
-    return head.encode() + path.read_bytes() + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
 def _grained(rng: np.random.Generator, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -87,7 +86,12 @@ def _grained(rng: np.random.Generator, size: tuple[int, int]) -> npt.NDArray[np.
 
 
 def _encode(
-    target: Path, rng: np.random.Generator, size: tuple[int, int], seconds: int, rate: int
+    target: Path,
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    seconds: int,
+    rate: int,
+    key_s: int,
 ) -> None:
     height, width = size
     room = (height // 4, width // 4)
@@ -95,7 +99,9 @@ def _encode(
         stream = output.add_stream("libx264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"preset": "fast", "crf": "23"}
-        stream.codec_context.gop_size = 2 * rate
+        stream.codec_context.gop_size = (key_s or seconds) * rate
+        if key_s != _KEY_S:
+            stream.options |= {"x264-params": "scenecut=0"}
         for number in range(seconds * rate):
             step = number % (5 * rate)
             if step == 0:

@@ -121,7 +121,9 @@ def running(server: Server, logs: Path, timeout_s: float = 180.0) -> Iterator[Tr
         SystemExit: It ended, or did not answer in time; names the log.
     """
     port = free_port()
-    path = os.pathsep.join([str(ROOT / "platform"), str(ROOT)])
+    theirs = os.environ.get("PYTHONPATH", "")
+    ours = [str(ROOT / "platform"), str(ROOT)]
+    path = os.pathsep.join([*ours, *filter(None, theirs.split(os.pathsep))])
     env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     env |= {"PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE", **server.env}
     logs.mkdir(parents=True, exist_ok=True)

@@ -90,6 +90,7 @@ def test_what_went_through_is_counted(
         assert at(found, "reelsight_queue_wait_seconds_count", queue="decode") == 4
         assert at(found, "reelsight_queue_wait_seconds_count", queue="engine") == 3
         assert at(found, "reelsight_queue_wait_seconds_count", queue="text") == 1
+        assert at(found, "reelsight_embed_seconds_count") == 3
         batches = at(found, "reelsight_engine_seconds_count")
         assert at(found, "reelsight_batch_fill_ratio_count") == batches >= 3
         padded = at(found, "reelsight_padding_frames_total")

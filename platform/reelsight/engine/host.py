@@ -367,6 +367,8 @@ class EngineHost:
         request.result[part.start : part.stop] = rows
         request.finished += len(rows)
         if request.finished == len(request.pixels) and not request.future.done():
+            if self._observer is not None:
+                self._observer.embedded(time.monotonic() - request.queued_at)
             request.future.set_result(request.result)
 
 

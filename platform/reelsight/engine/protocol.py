@@ -99,6 +99,9 @@ class HostObserver(Protocol):
     def ran(self, frames: int, bucket: int, seconds: float) -> None:
         """A batch of `bucket` rows, `frames` of them frames, kept the engine busy for so long."""
 
+    def embedded(self, seconds: float) -> None:
+        """A request's last row was there so long after the request: its wait and all its runs."""
+
 
 class DevicePixels(Protocol):
     """Frames in a GPU's memory: a DLPack producer of uint8 [n, S, S, 3] RGB, C-contiguous."""

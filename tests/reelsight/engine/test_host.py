@@ -210,12 +210,16 @@ def test_an_observer_hears_of_every_wait_and_batch() -> None:
         def __init__(self) -> None:
             self.waits: list[float] = []
             self.batches: list[tuple[int, int, float]] = []
+            self.answers: list[float] = []
 
         def waited(self, seconds: float) -> None:
             self.waits.append(seconds)
 
         def ran(self, frames: int, bucket: int, seconds: float) -> None:
             self.batches.append((frames, bucket, seconds))
+
+        def embedded(self, seconds: float) -> None:
+            self.answers.append(seconds)
 
     ear = Ear()
     host = EngineHost(FakeEngine(), observer=ear)
@@ -227,4 +231,8 @@ def test_an_observer_hears_of_every_wait_and_batch() -> None:
     assert min(ear.waits) >= 0
     assert [(frames, bucket) for frames, bucket, _ in ear.batches] == [(1, 2), (32, 32), (8, 8)]
     assert sum(seconds for *_, seconds in ear.batches) == pytest.approx(host.stats.busy_s)
+    runs = [seconds for *_, seconds in ear.batches]
+    assert ear.answers[0] >= ear.waits[0] + runs[0]
+    assert ear.answers[1] >= ear.waits[1] + runs[1] + runs[2]
+    assert len(ear.answers) == 2
     assert host.queued_frames == 0
