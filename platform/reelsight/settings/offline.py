@@ -16,8 +16,8 @@ class RaySettings(Group):
         address: Cluster to join; None joins the one of RAY_ADDRESS, or starts a local one.
         decode_tasks: Decode tasks at a time; None takes the cores of the machine, or of the cluster
             that is joined.
-        decode_gpus: GPUs, or the share of one, that a decode task reserves, for media.backend nvdec;
-            without it every task of a node uses the first that CUDA shows.
+        decode_gpus: GPUs, or the share of one, that a decode task reserves, for media.backend
+            nvdec; without it every task of a node uses the first that CUDA shows.
         engine_actors: Engines; None takes one for every four of those cores, at least two.
         clips_per_block: Largest number of clips in a block of work.
     """
