@@ -111,7 +111,7 @@ def make(case: ModelCase, root: Path, threads: int) -> dict[str, Any]:
     """
     from engines.catalog import recipe_for
     from engines.export.resolve import export_model
-    from reelsight.labels import BankDefinition, build_bank, save_bank
+    from reelsight.labels import BankDefinition, build_bank_for, save_bank
     from reelsight.settings import Settings
 
     seconds: dict[str, float] = {}
@@ -130,13 +130,7 @@ def make(case: ModelCase, root: Path, threads: int) -> dict[str, Any]:
         },
     )
     recipe = recipe_for(settings)
-    bank = build_bank(
-        BankDefinition.load(LABELS),
-        recipe.open_text(),
-        model=recipe.spec.model,
-        logit_scale=recipe.logit_scale,
-        default_threshold=recipe.default_threshold,
-    )
+    bank = build_bank_for(recipe, BankDefinition.load(LABELS))
     save_bank(bank, root / "online.bank")
     began = time.perf_counter()
     told = _package(case, root, settings, bank)

@@ -23,7 +23,7 @@ from engines.export.resolve import export_model
 from reelsight.labels import (
     BankDefinition,
     BankShelf,
-    build_bank,
+    build_bank_for,
     choose_bank,
     save_bank,
 )
@@ -68,13 +68,7 @@ def vit_b_32(work: Path) -> Case:
         export_model(f"local-dir:{twin}", directory)
     bank = work / "vit-b-32.bank"
     recipe = recipe_for(Settings(model=str(directory)))
-    built = build_bank(
-        BankDefinition.load(_LABELS),
-        recipe.open_text(),
-        model=recipe.spec.model,
-        logit_scale=recipe.logit_scale,
-        default_threshold=recipe.default_threshold,
-    )
+    built = build_bank_for(recipe, BankDefinition.load(_LABELS))
     bank = save_bank(built, bank)
     return Case(name, str(directory), bank, twin, _write_text(work / "vit-b-32.npy", built))
 

@@ -28,7 +28,14 @@ from deployments.banks.recent import FrameSample
 from reelsight.engine import EngineRecipe
 from reelsight.engine.protocol import TextTower
 from reelsight.errors import BankError, Overloaded, RequestError
-from reelsight.labels import BankDefinition, BankPointer, BankRef, BankShelf, BankState, build_bank
+from reelsight.labels import (
+    BankDefinition,
+    BankPointer,
+    BankRef,
+    BankShelf,
+    BankState,
+    build_bank_for,
+)
 from reelsight.labels.release import change
 from reelsight.nouns.label_bank import LabelBank
 from reelsight.plan import TaggingPlan
@@ -246,13 +253,7 @@ class BankDesk:
     def _build(self, definition: BankDefinition) -> LabelBank:
         if self._tower is None:
             self._tower = self._recipe.open_text()
-        return build_bank(
-            definition,
-            self._tower,
-            model=self._recipe.spec.model,
-            logit_scale=self._recipe.logit_scale,
-            default_threshold=self._recipe.default_threshold,
-        )
+        return build_bank_for(self._recipe, definition, self._tower)
 
     def _keep(self, bank: LabelBank) -> tuple[Kept, BankState]:
         self._canary.check(self._base, bank)

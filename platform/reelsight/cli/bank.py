@@ -28,18 +28,11 @@ def build(
 ) -> None:
     """Embed the labels with the model's text tower and release the bank."""
     from engines.catalog import recipe_for
-    from reelsight.labels import BankDefinition, BankShelf, build_bank, save_bank
+    from reelsight.labels import BankDefinition, BankShelf, build_bank_for, save_bank
 
     settings = options.load(config, model=model, engine=engine)
     written = BankDefinition.load(definition)
-    recipe = recipe_for(settings)
-    bank = build_bank(
-        written,
-        recipe.open_text(),
-        model=recipe.spec.model,
-        logit_scale=recipe.logit_scale,
-        default_threshold=recipe.default_threshold,
-    )
+    bank = build_bank_for(recipe_for(settings), written)
     path = save_bank(bank, output) if output else BankShelf(settings.banks_dir).put(bank)
     facts = {"name": bank.name, "hash": bank.hash, "labels": len(bank), "path": str(path)}
     if json_:

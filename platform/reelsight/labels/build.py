@@ -6,11 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from reelsight.engine.protocol import TextTower
+from reelsight.engine.recipe import EngineRecipe
 from reelsight.errors import BankError
 from reelsight.labels.definition import BankDefinition
 from reelsight.nouns.label_bank import Label, LabelBank
 
-__all__ = ["build_bank"]
+__all__ = ["build_bank", "build_bank_for"]
 
 
 def build_bank(
@@ -54,6 +55,28 @@ def build_bank(
         logit_scale=logit_scale,
         labels=labels,
         matrix=np.stack(rows),
+    )
+
+
+def build_bank_for(
+    recipe: EngineRecipe, definition: BankDefinition, tower: TextTower | None = None
+) -> LabelBank:
+    """Embed every label of a definition for the model of a recipe.
+
+    Args:
+        recipe: Says the model, its scale and its default threshold.
+        definition: What to embed.
+        tower: The model's text tower, where it is open already; else the recipe's is opened.
+
+    Raises:
+        BankError: A label's phrases cancel out.
+    """
+    return build_bank(
+        definition,
+        tower or recipe.open_text(),
+        model=recipe.spec.model,
+        logit_scale=recipe.logit_scale,
+        default_threshold=recipe.default_threshold,
     )
 
 
