@@ -19,14 +19,13 @@ from deployments.own_port import bound, listening
 from deployments.run import serving
 from reelsight.errors import ConfigError
 from reelsight.settings import Settings
+from tests.deployments.doors import free_port
 from tests.reelsight.media.process_tree import wait_gone
 
 
 @pytest.fixture
 def place() -> tuple[str, int]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        host, port = free.getsockname()
-        return host, port
+    return "127.0.0.1", free_port()
 
 
 def told_of(happened: list[str]) -> FastAPI:

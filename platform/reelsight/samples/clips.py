@@ -8,7 +8,6 @@ which keeps encoding cheap.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -191,9 +190,6 @@ def _usable(form: _Format) -> _Format:
 
 def _encode(path: Path, form: _Format, scenes: list[tuple[str, int, int]], seed: list[int]) -> None:
     width, height = form.size
-    if form.codec == "libsvtav1":
-        # SVT-AV1 prints a banner to stderr unless its own variable asks for errors only.
-        os.environ.setdefault("SVT_LOG", "1")
     with av.open(str(path), "w") as container:
         stream = container.add_stream(form.codec, rate=form.fps, options=dict(form.options))
         assert isinstance(stream, VideoStream)

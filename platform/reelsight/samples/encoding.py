@@ -1,8 +1,9 @@
-"""Encoding that leaves the machine to others.
+"""Encoding that leaves the machine, and stderr, to others.
 
-SVT-AV1 makes its threads real-time where root runs it, and the thread that called it, too: a small
-machine stands still behind two dozen of them, and every process that is started later, Ray's among
-them, inherits the class.
+SVT-AV1 prints a banner to stderr unless its own variable asks for errors only. And where root runs
+it, it makes its threads real-time, and the thread that called it, too: a small machine stands still
+behind two dozen of them, and every process that is started later, Ray's among them, inherits the
+class.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from av.video.stream import VideoStream
 
 __all__ = ["encoded"]
 
+_SVT = "libsvtav1"
+
 
 def encoded(stream: VideoStream, frame: av.VideoFrame | None) -> list[av.Packet[VideoStream]]:
     """What a stream's encoder gives for a picture, or at the end for None; nobody is real-time."""
+    if stream.codec_context.name != _SVT:
+        return stream.encode(frame)
+    os.environ.setdefault("SVT_LOG", "1")
     packets = stream.encode(frame)
-    if stream.codec_context.name == "libsvtav1":
-        _leave_real_time()
+    _leave_real_time()
     return packets
 
 
