@@ -7,7 +7,7 @@ import resource
 import time
 from pathlib import Path
 
-__all__ = ["cpu_s_of", "descendants", "tree_cpu_s"]
+__all__ = ["children", "cpu_s_of", "descendants", "tree_cpu_s"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -21,14 +21,19 @@ def tree_cpu_s() -> float:
 
 def descendants(pid: int) -> list[int]:
     """Ids of the living processes below one."""
-    found: list[int] = []
-    try:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                found += [int(child), *descendants(int(child))]
-    except FileNotFoundError:
-        return found  # It ended meanwhile.
-    return found
+    return [below for child in children(pid) for below in (child, *descendants(child))]
+
+
+def children(pid: int) -> list[int]:
+    """Children of all of a process's threads, in ascending order; none of one that is gone."""
+    tasks = Path(f"/proc/{pid}/task")
+    while tasks.exists():
+        try:
+            lists = [(task / "children").read_text().split() for task in tasks.iterdir()]
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # A thread has ended, and its children are another's: all are read anew.
+        return sorted(int(child) for found in lists for child in found)
+    return []
 
 
 def cpu_s_of(pid: int) -> float:

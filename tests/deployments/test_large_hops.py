@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
 from reelsight.samples.clips import SampleClip
 from tests.deployments.doors import free_port
-from tests.reelsight.media.process_tree import children
+from tests.reelsight.media.process_tree import children, name_of
 
 _FRAMES = 40  # 6 MB at 224 pixels.
 _MAIN = "from reelsight.cli.app import main; main()"
@@ -51,7 +50,7 @@ def replicas_below(pid: int) -> list[int]:
     """Process ids of Serve's replicas among a process's descendants."""
     found = []
     for child in children(pid):
-        if Path(f"/proc/{child}/comm").read_text().startswith("ray::ServeRepli"):
+        if name_of(child).startswith("ray::ServeRepli"):
             found.append(child)
         found += replicas_below(child)
     return found

@@ -7,7 +7,9 @@ import select
 import time
 from pathlib import Path
 
-__all__ = ["alive", "children", "nurseries", "wait_gone"]
+from benchmarks.decode.cpu_time import children
+
+__all__ = ["alive", "children", "name_of", "nurseries", "wait_gone"]
 
 
 def alive(pid: int) -> bool:
@@ -15,19 +17,14 @@ def alive(pid: int) -> bool:
     return _stat(pid)[:1] not in ([], ["Z"])
 
 
-def children(pid: int) -> list[int]:
-    """Children of all of a process's threads."""
-    lists = [(t / "children").read_text().split() for t in Path(f"/proc/{pid}/task").iterdir()]
-    return [int(child) for found in lists for child in found]
+def name_of(pid: int) -> str:
+    """What the kernel calls a process; empty for one that is gone."""
+    return _read(pid, "comm").decode()
 
 
 def nurseries(pid: int) -> list[int]:
     """The nurseries of decoding children that a process has."""
-    return [
-        child
-        for child in children(pid)
-        if b"isolation.nursery" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+    return [child for child in children(pid) if b"isolation.nursery" in _read(child, "cmdline")]
 
 
 def wait_gone(pids: list[int], within_s: float = 10.0) -> list[int]:
@@ -49,7 +46,11 @@ def wait_gone(pids: list[int], within_s: float = 10.0) -> list[int]:
 
 def _stat(pid: int) -> list[str]:
     """State, parent, and so on; nothing for a process that is gone."""
+    return _read(pid, "stat").decode().rpartition(")")[2].split()
+
+
+def _read(pid: int, file: str) -> bytes:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/{file}").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
-        return []
+        return b""
