@@ -17,7 +17,7 @@ from reelsight.media.luma import Box, Plane, active_box, luma_of, squash
 from reelsight.media.orientation import UPRIGHT, Orientation
 from reelsight.nouns.engine_spec import Geometry
 
-__all__ = ["ActiveScaler", "Boxes", "PeakKeeper"]
+__all__ = ["ActiveScaler", "Boxes", "PeakKeeper", "upright"]
 
 Boxes = dict[tuple[int, int], Box]
 """Active picture by the upright picture's height and width: a clip may change its size."""
@@ -44,7 +44,7 @@ class PeakKeeper:
     ) -> None:
         """Look at a picture; `out` stays as it is."""
         del out, sar
-        self.see(_upright(luma_of(frame, self._reformatter), orientation))
+        self.see(upright(luma_of(frame, self._reformatter), orientation))
 
     def see(self, luma: Plane) -> None:
         """Look at the luma of an upright picture, uint8 [H, W], limited range."""
@@ -81,10 +81,15 @@ class ActiveScaler:
     ) -> None:
         """Write one picture into `out`, uint8 [size, size, 3]; a pixel's shape does not matter."""
         del sar
-        luma = _upright(luma_of(frame, self._reformatter), orientation)
+        out[:] = self.squashed(frame, orientation)[..., None]
+
+    def squashed(self, frame: VideoFrame, orientation: Orientation) -> Plane:
+        """Luma of one picture, uint8 [size, size]."""
+        luma = upright(luma_of(frame, self._reformatter), orientation)
         box = self._boxes.get((luma.shape[0], luma.shape[1])) or active_box(luma)
-        out[:] = squash(luma, box, self.geometry.size)[..., None]
+        return squash(luma, box, self.geometry.size)
 
 
-def _upright(luma: Plane, orientation: Orientation) -> Plane:
+def upright(luma: Plane, orientation: Orientation) -> Plane:
+    """The upright view of a plane, not copied."""
     return orientation.apply(luma[..., None])[..., 0]
