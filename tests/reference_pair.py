@@ -16,7 +16,8 @@ import numpy.typing as npt
 SIZE, BITS, GRID = 256, 64, 64
 # Cycles across the picture. What is lower is the picture's own, what is higher the encoder drops.
 BAND = (8.0, 24.0)
-_BLUR = 15
+# Of the grid's samples; what differs from the mean of so many is looked at, up to so many levels.
+_BLUR, _MOST = 5, 12
 
 
 def carriers(seed: int, bits: int = BITS) -> npt.NDArray[np.float32]:
@@ -124,13 +125,12 @@ def _extractor(path: Path, table: npt.NDArray[np.float32], size: int) -> None:
     g = _Graph()
     bits, step = len(table), size // GRID
     luma = g.node("Cast", ["luma"], "float", to=1)
-    pads = [_BLUR // 2] * 4
-    kernel = {"kernel_shape": [_BLUR, _BLUR], "strides": [1, 1], "pads": pads}
-    blur = g.node("AveragePool", [luma], "blur", count_include_pad=0, **kernel)
-    high = g.node("Sub", [luma, blur], "high")
-    held = g.node("Clip", [high, g.const("low", -16), g.const("top", 16)], "held")
     pooled = {"kernel_shape": [step, step], "strides": [step, step]}
-    small = g.node("AveragePool", [held], "small", **pooled)
+    little = g.node("AveragePool", [luma], "little", **pooled)
+    blurred = {"kernel_shape": [_BLUR, _BLUR], "strides": [1, 1], "pads": [_BLUR // 2] * 4}
+    blur = g.node("AveragePool", [little], "blur", count_include_pad=0, **blurred)
+    high = g.node("Sub", [little, blur], "high")
+    small = g.node("Clip", [high, g.const("low", -_MOST), g.const("top", _MOST)], "small")
     flat = g.node("Reshape", [small, g.const("row", [-1, GRID * GRID], np.int64)], "flat")
     read = g.node("MatMul", [flat, g.const("table", table.T.copy())], "read")
     square = g.node("Mul", [flat, flat], "square")

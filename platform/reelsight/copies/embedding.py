@@ -170,6 +170,7 @@ class Embedder:
                 last, frames = stamp, frames + 1
                 length = frame.duration or 0
             seconds = float((stamps[1] - stamps[0] + (length if frames else 0)) * film.unit)
+            film.require_whole(seconds)
         if seconds < SHORTEST_S or frames < _FEWEST_FRAMES:
             raise _refused(
                 "mark.too_short",

@@ -32,6 +32,8 @@ from reelsight.media.video_stream import check_header, choose_stream, codec_of, 
 __all__ = ["Film", "open_film"]
 
 _HEAD_BYTES = 1 << 16
+# Headers round, and count the time before the first picture.
+_MISSING_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,29 @@ class Film:
     def unit(self) -> Fraction:
         """Seconds of one tick of the pictures' time stamps."""
         return tick(self.stream)
+
+    @property
+    def claimed_s(self) -> float | None:
+        """Seconds of pictures that the header promises; None where it does not."""
+        if self.stream.duration:
+            return float(self.stream.duration * self.unit)
+        # Matroska's muxers write it as a tag, hours:minutes:seconds.
+        parts = self.stream.metadata.get("DURATION", "").split(":")
+        try:
+            hours, minutes, seconds = map(float, parts)
+        except ValueError:
+            return None
+        return 3600 * hours + 60 * minutes + seconds
+
+    def require_whole(self, seconds: float) -> None:
+        """Compare what was decoded with what the header promises.
+
+        Raises:
+            MediaError: `media.damaged`: pictures are missing at the end.
+        """
+        claimed = self.claimed_s
+        if claimed is not None and seconds < claimed - _MISSING_S:
+            raise _damaged(self.path, f"its pictures end after {seconds:.2f} of {claimed:.2f} s")
 
     def frames(self) -> Iterator[VideoFrame]:
         """Pictures in order of display.
