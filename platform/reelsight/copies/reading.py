@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from reelsight.copies.texture import SMALLEST_SIDE, texture
 from reelsight.copies.views import PLAIN, View, seen_through
 from reelsight.engine.host import EngineHost
 from reelsight.errors import EngineError
+from reelsight.media.luma import Plane
 from reelsight.nouns.clip import Clip
 from reelsight.nouns.frames import Frames
 from reelsight.nouns.mark import SoftBits
 
 __all__ = ["read_marks"]
+
+# Frames whose copies are in memory at a time.
+_AT_ONCE = 128
 
 
 def read_marks(
@@ -41,17 +46,17 @@ def read_marks(
             hint="Open the extractor of a pair (marks.pair).",
         )
     luma = frames.pixels[..., 0]
+    parts = [slice(at, at + _AT_ONCE) for at in range(0, len(luma), _AT_ONCE)]
     sides = [side for side in (clip.width, clip.height) if side is not None]
-    weight = 0.0 if min(sides, default=SMALLEST_SIDE) < SMALLEST_SIDE else 1.0
-    quality = texture(luma) * np.float32(weight)
+    weight = np.float32(min(sides, default=SMALLEST_SIDE) >= SMALLEST_SIDE)
+    quality = np.concatenate([texture(luma[part]) for part in parts]) * weight
     attempts = []
     for view in views:
-        seen = seen_through(view, luma)
-        rows = host.run(np.repeat(seen[..., None], 3, axis=-1)).astype(np.float64)
+        rows = np.concatenate([_rows(host, seen_through(view, luma[part])) for part in parts])
         attempts.append(
             SoftBits(
                 pts=frames.pts,
-                soft=rows[:, :-1].astype(np.float32),
+                soft=rows[:, :-1],
                 quality=quality,
                 presence=(0.5 * (1 + np.tanh(rows[:, -1] / 2))).astype(np.float32),
                 view=view.name,
@@ -59,3 +64,8 @@ def read_marks(
             )
         )
     return attempts
+
+
+def _rows(host: EngineHost, luma: Plane) -> npt.NDArray[np.float32]:
+    """float32 [n, bits + 1] of uint8 [n, S, S]."""
+    return host.run(np.repeat(luma[..., None], 3, axis=-1))

@@ -190,6 +190,22 @@ def test_other_streams_are_told(tmp_path: Path, embedder: Embedder) -> None:
     assert made.left_out == ("stream 1 (video)",)
 
 
+def test_what_the_encoder_does_not_take(tmp_path: Path, embedder: Embedder) -> None:
+    asset = tmp_path / "odd.mkv"
+    with av.open(str(asset), "w") as out:
+        stream = out.add_stream("libvpx", rate=24, options={"deadline": "realtime"})
+        stream.width, stream.height, stream.pix_fmt = 321, 181, "yuv420p"
+        for number, picture in enumerate(pictures(Film(width=321, height=181, frames=30))):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = number, Fraction(1, 24)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with pytest.raises(MarkError) as caught:
+        embedder.embed(asset, tmp_path / "copy.mp4", code_at)
+    assert caught.value.code == "mark.not_encoded"
+    assert [path.name for path in tmp_path.iterdir()] == ["odd.mkv"]
+
+
 def flat(path: Path) -> Path:
     film = Film()
     return write_pictures(path, film, np.full_like(pictures(film), 120))

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from engines.runtimes.ort_marks import open_pair
+from reelsight.copies.embedding import Embedder
+from reelsight.copies.encoder import EncoderSettings
+from reelsight.engine import EngineHost
 from reelsight.media.decode import decode
 from reelsight.media.limits import MediaLimits
 from reelsight.media.luma import Plane
 from reelsight.media.sampler import Sampling
 from reelsight.nouns.engine_spec import Geometry
 from tests.made_films import Film, write_film
-from training.marks.film import active_box, read_film, squash
+from tests.reference_pair import write_pair
+from training.marks.film import Pair, active_box, mark_film, read_film, squash
 
 SIZE = 256
 
@@ -53,3 +59,23 @@ def test_made_films(tmp_path: Path, film: Film) -> None:
 def test_real_films(videos_dir: Path, name: str, width: int) -> None:
     ours, theirs = _both(videos_dir / name, width)
     assert (ours == theirs).all()
+
+
+@pytest.mark.parametrize("film", [Film(frames=30), Film(frames=30, height=240, bars=30)])
+def test_marking_is_that_of_the_reference(tmp_path: Path, film: Film) -> None:
+    """Encoded without loss, a copy is what the reference makes of the same pictures."""
+    asset = write_film(tmp_path / "asset.mp4", film)
+    directory = write_pair(tmp_path / "pair")
+    code = np.random.default_rng(3).integers(0, 2, 64).astype(np.float32)
+    opened = open_pair(directory)
+    host = EngineHost(opened.reader)
+    lossless = EncoderSettings(crf=0.0, preset="veryfast")
+    embedder = Embedder(opened.writer, host, MediaLimits(), strength_db=38.0, encoding=lossless)
+    try:
+        embedder.embed(asset, tmp_path / "copy.mp4", lambda _: code)
+    finally:
+        host.close()
+    before = read_film(asset, first=0, count=film.frames, width=film.width)
+    after = read_film(tmp_path / "copy.mp4", first=0, count=film.frames, width=film.width)
+    expected, _ = mark_film(before, Pair(directory), code, strength=38.0)
+    assert (after == expected).all()
