@@ -13,6 +13,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
+from av.codec.context import Flags
 
 from engines.runtimes.ort_marks import OpenPair, open_pair
 from reelsight.copies.embedding import EmbeddedCopy, Embedder
@@ -76,6 +77,7 @@ def facts(path: Path) -> dict[str, Any]:
             "colours": (context.color_primaries, context.color_trc, context.colorspace),
             "range": context.color_range,
             "format": context.pix_fmt,
+            "rate": stream.average_rate,
         }
 
 
@@ -125,6 +127,7 @@ def test_sound_is_copied_bit_for_bit(tmp_path: Path, embedder: Embedder, suffix:
     copy = tmp_path / f"copy{suffix}"
     made = embedder.embed(asset, copy, code_at)
     assert made.copied == ("stream 1 (audio)",)
+    assert float(facts(copy)["rate"]) == pytest.approx(float(facts(asset)["rate"]), rel=1e-3)
     ours, theirs = packets(copy, "audio"), packets(asset, "audio")
     assert [data for _, data in ours] == [data for _, data in theirs]
     # Matroska rounds to milliseconds, and knows no time before 0: it moves sound and picture alike.
@@ -188,6 +191,55 @@ def test_other_streams_are_told(tmp_path: Path, embedder: Embedder) -> None:
             out.mux(stream.encode(None))
     made = embedder.embed(path, tmp_path / "copy.mkv", code_at)
     assert made.left_out == ("stream 1 (video)",)
+
+
+def chapters_of(container: Any) -> list[tuple[str, float, float]]:
+    return [
+        (c["metadata"]["title"], c["start"] * c["time_base"], c["end"] * c["time_base"])
+        for c in container.chapters()
+    ]
+
+
+def test_chapters_and_tags_are_kept(tmp_path: Path, embedder: Embedder) -> None:
+    plain, asset = write_film(tmp_path / "plain.mp4", Film(audio=True)), tmp_path / "asset.mp4"
+    with av.open(str(plain)) as source, av.open(str(asset), "w") as out:
+        streams = {s.index: out.add_stream_from_template(s) for s in source.streams}
+        streams[1].metadata["language"] = "deu"
+        out.metadata["title"] = "a title"
+        unit, names = Fraction(1, 1000), ("one", "two")
+        chapters: list[Any] = [
+            {"id": n, "start": 750 * n, "end": 750 * n + 750, "time_base": unit}
+            | {"metadata": {"title": name}}
+            for n, name in enumerate(names)
+        ]
+        out.set_chapters(chapters)
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    embedder.embed(asset, tmp_path / "copy.mkv", code_at)
+    with av.open(str(tmp_path / "copy.mkv")) as copy, av.open(str(asset)) as source:
+        assert copy.metadata["title"] == "a title"
+        assert copy.streams.audio[0].metadata["language"] == "deu"
+        ours, theirs = chapters_of(copy), chapters_of(source)
+        assert [title for title, *_ in ours] == ["one", "two"]
+        assert ours == theirs
+
+
+def test_interlaced_assets_are_refused(tmp_path: Path, embedder: Embedder) -> None:
+    asset = tmp_path / "asset.mp4"
+    with av.open(str(asset), "w") as out:
+        stream = out.add_stream("libx264", rate=24, options={"x264-params": "tff=1"})
+        stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
+        stream.codec_context.flags |= Flags.interlaced_dct | Flags.interlaced_me
+        for number, picture in enumerate(pictures(Film(frames=30))):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = number, Fraction(1, 24)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with pytest.raises(MarkError) as caught:
+        embedder.embed(asset, tmp_path / "copy.mp4", code_at)
+    assert caught.value.code == "mark.interlaced"
 
 
 def test_what_the_encoder_does_not_take(tmp_path: Path, embedder: Embedder) -> None:
