@@ -193,6 +193,28 @@ def test_other_streams_are_told(tmp_path: Path, embedder: Embedder) -> None:
     assert made.left_out == ("stream 1 (video)",)
 
 
+def test_subtitles_are_copied(tmp_path: Path, embedder: Embedder) -> None:
+    words = tmp_path / "words.srt"
+    words.write_text("1\n00:00:00,500 --> 00:00:01,500\nsome words\n")
+    asset = tmp_path / "asset.mkv"
+    with av.open(str(words)) as source, av.open(str(asset), "w") as out:
+        stream = out.add_stream("libx264", rate=24, options={"preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
+        text = out.add_stream_from_template(source.streams[0])
+        for number, picture in enumerate(pictures(Film())):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = number, Fraction(1, 24)
+            out.mux(stream.encode(frame))
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = text
+                out.mux(packet)
+        out.mux(stream.encode(None))
+    made = embedder.embed(asset, tmp_path / "copy.mkv", code_at)
+    assert made.copied == ("stream 1 (subtitle)",)
+    assert packets(tmp_path / "copy.mkv", "subtitles") == packets(asset, "subtitles")
+
+
 def chapters_of(container: Any) -> list[tuple[str, float, float]]:
     return [
         (c["metadata"]["title"], c["start"] * c["time_base"], c["end"] * c["time_base"])
