@@ -204,6 +204,8 @@ def package_path(manifest: PackageManifest) -> str:
 
 def preprocessing_id(geometry: Geometry) -> str:
     """How pixels are made for an engine of this geometry; normalisation is inside the engine."""
+    if geometry.mode == "active":
+        return f"luma-uint8-nhwc/active-{geometry.size}/antialiased-bilinear/1"
     return f"rgb-uint8-nhwc/{geometry.mode}-{geometry.size}/antialiased-bicubic/1"
 
 

@@ -16,12 +16,19 @@ from reelsight.errors import EngineError, ModelError
 from reelsight.nouns.engine_spec import EngineSpec
 from reelsight.nouns.model import Model
 
-__all__ = ["OrtCpuEngine", "OrtEngine", "OrtTextTower", "ort_cpu_spec"]
+__all__ = [
+    "ORT_ERRORS",
+    "OrtCpuEngine",
+    "OrtEngine",
+    "OrtTextTower",
+    "open_session",
+    "ort_cpu_spec",
+]
 
 _CPU_PROVIDER = "CPUExecutionProvider"
 
 # onnxruntime raises classes of its C extension that share no public base but Exception.
-_ORT_ERRORS = tuple(
+ORT_ERRORS = tuple(
     getattr(ort_errors, name)
     for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "RuntimeException")
 )
@@ -61,7 +68,7 @@ class OrtEngine(ImageEngine):
         self, spec: EngineSpec, path: Path, *, threads: int = 1, provider: str = _CPU_PROVIDER
     ) -> None:
         super().__init__(spec)
-        session = _open(str(path), threads, provider)
+        session = open_session(str(path), threads, provider)
         size = spec.geometry.size
         _require(session, "frames", "tensor(uint8)", [size, size, 3], str(path))
         self._session: ort.InferenceSession | None = session
@@ -72,7 +79,7 @@ class OrtEngine(ImageEngine):
         check_batch(self._spec, pixels)
         try:
             rows: npt.NDArray[np.float32] = self._session.run(["embedding"], {"frames": pixels})[0]
-        except _ORT_ERRORS as error:
+        except ORT_ERRORS as error:
             raise EngineError(f"onnxruntime failed: {error}") from error
         return rows
 
@@ -114,7 +121,7 @@ class OrtTextTower:
     def __init__(self, model: Model) -> None:
         model.verify("text", "tokenizer")
         self._model = model
-        self._session = _open(str(model.text), threads=1)
+        self._session = open_session(str(model.text), threads=1)
         _require(self._session, "tokens", "tensor(int64)", [model.context_length], str(model.text))
         try:
             self._tokenizer = Tokenizer.from_file(str(model.tokenizer))
@@ -136,7 +143,7 @@ class OrtTextTower:
         chunks = [tokens[i : i + self._BATCH] for i in range(0, len(tokens), self._BATCH)]
         try:
             rows = [self._session.run(["embedding"], {"tokens": chunk})[0] for chunk in chunks]
-        except _ORT_ERRORS as error:
+        except ORT_ERRORS as error:
             raise EngineError(f"onnxruntime failed: {error}") from error
         return np.concatenate(rows).astype(np.float32)
 
@@ -144,7 +151,12 @@ class OrtTextTower:
         return [sum(e.attention_mask) for e in self._tokenizer.encode_batch(list(phrases))]
 
 
-def _open(path: str, threads: int, provider: str = _CPU_PROVIDER) -> ort.InferenceSession:
+def open_session(path: str, threads: int, provider: str = _CPU_PROVIDER) -> ort.InferenceSession:
+    """A session whose threads do not spin.
+
+    Raises:
+        EngineError: The file cannot be loaded, or the provider does not start.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -155,7 +167,7 @@ def _open(path: str, threads: int, provider: str = _CPU_PROVIDER) -> ort.Inferen
         )
     try:
         session = ort.InferenceSession(path, options, providers=[provider])
-    except _ORT_ERRORS as error:
+    except ORT_ERRORS as error:
         raise EngineError(
             f"onnxruntime cannot load {path}: {error}",
             code="engine.unloadable",

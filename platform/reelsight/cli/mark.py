@@ -1,4 +1,7 @@
-"""`reelsight mark`: issue marked copies, and make the tenant keys that they depend on."""
+"""`reelsight mark`: issue marked copies, and make the tenant keys that they depend on.
+
+How a copy is embedded and how a clip is traced have modules of their own.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reelsight.cli import options
+from reelsight.cli import mark_embed, mark_trace, options
 from reelsight.cli.console import print_json, show_lines
+from reelsight.cli.mark_pair import LedgerOption, PairOption, load, user
 
 if TYPE_CHECKING:
     from reelsight.marks.ledger import Issued
     from reelsight.nouns.mark import Carrier, Identity
+    from reelsight.settings import Settings
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Marked copies: keys, issue.")
+app = typer.Typer(no_args_is_help=True, help="Marked copies: keys, issue, embed, trace.")
+app.command(name="embed")(mark_embed.command)
+app.command(name="trace")(mark_trace.command)
 
 _CONFLICT = "config.conflict"
-
-LedgerOption = Annotated[
-    str | None, typer.Option("--ledger", help="SQLite file or postgresql:// URL.")
-]
 
 
 @app.command()
@@ -32,8 +35,10 @@ def issue(
         str, typer.Option("--recipient", help="Who gets the copy; a pseudonym is best.")
     ],
     carrier: Annotated[
-        str, typer.Option("--carrier", help="MODEL@VERSION that will put the mark in.")
-    ],
+        str | None,
+        typer.Option("--carrier", help="MODEL@VERSION that will put the mark in; else the pair."),
+    ] = None,
+    pair: PairOption = None,
     channel: Annotated[str, typer.Option("--channel", help="How it goes out.")] = "file",
     asset_file: Annotated[
         Path | None, typer.Option("--asset-file", help="The unmarked asset, to be hashed.")
@@ -65,7 +70,6 @@ def issue(
     json_: options.JsonOption = False,
 ) -> None:
     """Write a copy into the ledger; its code goes into --code-file and nowhere else."""
-    from reelsight.cli.ledger import load
     from reelsight.digest import file_sha256
     from reelsight.errors import ConfigError
     from reelsight.marks.keys import Keyring
@@ -76,12 +80,12 @@ def issue(
         raise ConfigError("one of --asset-file and --asset-sha256 is wanted", code=_CONFLICT)
     if code_file is not None and code_file.exists():
         raise ConfigError(f"{code_file} exists", code=_CONFLICT)
-    settings = load(config, ledger)
+    settings = load(config, ledger, pair)
     order = Order(
         identity=_identity(asset, recipient, epoch),
         asset_sha256=asset_sha256 or file_sha256(_there(asset_file)),
         channel=channel,
-        carrier=_carrier(carrier),
+        carrier=_carrier(carrier, settings),
         valid_from=parse_time(valid_from) if valid_from else None,
         bits=settings.marks.bits,
         psnr_db=psnr_db,
@@ -90,7 +94,7 @@ def issue(
     keyring = Keyring.load(settings.marks)
     wait_s = settings.marks.ledger_wait_s
     with open_store(settings.ledger, create=True, wait_s=wait_s) as store:
-        issued = Ledger(store, keyring).issue(order, operator or _user())
+        issued = Ledger(store, keyring).issue(order, operator or user())
     if code_file is not None:
         _write_private(code_file, f"{issued.code.data.hex()}\n")
     _tell(issued, settings.ledger, code_file, json_)
@@ -130,10 +134,18 @@ def _identity(asset: str, recipient: str, epoch: int) -> Identity:
         raise MarkError(str(error)) from None
 
 
-def _carrier(text: str) -> Carrier:
+def _carrier(text: str | None, settings: Settings) -> Carrier:
     from reelsight.errors import ConfigError
     from reelsight.nouns.mark import Carrier
+    from reelsight.nouns.mark_pair import MarkPair
 
+    if text is None:
+        if settings.marks.pair is None:
+            raise ConfigError(
+                "one of --carrier and --pair is wanted: a row says what put the mark in",
+                code=_CONFLICT,
+            )
+        return MarkPair.load(settings.marks.pair).carrier
     model, at, version = text.partition("@")
     if not at:
         raise ConfigError(f"--carrier wants MODEL@VERSION, got {text!r}")
@@ -187,14 +199,3 @@ def _there(path: Path | None) -> Path:
     if path is None or not path.is_file():
         raise FetchError(f"no asset at {path}")
     return path
-
-
-def _user() -> str:
-    """The user's name, by the system and not by the environment."""
-    import os
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"

@@ -2,7 +2,7 @@
 
 from reelsight.engine.fake import FakeEngine, FakeTextTower, fake_spec
 from reelsight.engine.host import EngineHost, HostStats
-from reelsight.engine.protocol import Engine, HostObserver, TextTower
+from reelsight.engine.protocol import Engine, HostObserver, MarkWriter, TextTower
 from reelsight.engine.recipe import EngineRecipe
 from reelsight.engine.worker import EngineWorker
 
@@ -15,6 +15,7 @@ __all__ = [
     "FakeTextTower",
     "HostObserver",
     "HostStats",
+    "MarkWriter",
     "TextTower",
     "fake_spec",
 ]

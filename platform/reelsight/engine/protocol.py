@@ -1,7 +1,7 @@
 """What an engine is to everything that is not an engine.
 
-An Engine turns pixels into embeddings on one device. It is owned by one thread at a time:
-EngineHost is what makes it shareable. This module knows no runtime.
+An Engine turns pixels into rows on one device: embeddings, or what was read of a mark. It is owned
+by one thread at a time: EngineHost is what makes it shareable. This module knows no runtime.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ __all__ = [
     "DevicePixels",
     "Engine",
     "HostObserver",
+    "MarkWriter",
     "PipelinedEngine",
     "TextTower",
     "Ticket",
@@ -35,19 +36,21 @@ class Engine(Protocol):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """Subset of {"embed_image", "read_mark"}."""
+        """What its rows are: {"embed_image"} or {"read_mark"}."""
 
     def warmup(self) -> None:
         """Run every bucket once, so that the first real batch costs what the others do."""
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Embed a batch whose size is one of the spec's buckets.
+        """Run a batch whose size is one of the spec's buckets.
 
         Args:
-            pixels: uint8 [B, S, S, 3] RGB, C-contiguous, B in spec.buckets, S = spec.geometry.size.
+            pixels: uint8 [B, S, S, 3], C-contiguous, B in spec.buckets, S = spec.geometry.size;
+                RGB, or as geometry `active` gives it: luma in all three channels.
 
         Returns:
-            float32 [B, D], L2-normalised rows.
+            float32 [B, D]. Of `embed_image` L2-normalised embeddings; of `read_mark` the logits of
+            D - 1 bits, above 0 where a bit is 1, and last the logit of the mark's presence.
 
         Raises:
             EngineError: The device failed.
@@ -64,7 +67,7 @@ class Ticket(Protocol):
         """Wait for the batch and return its rows; called exactly once, by the submitting thread.
 
         Returns:
-            float32 [B, D], L2-normalised rows; the caller's own copy.
+            float32 [B, D], as of `run`; the caller's own copy.
 
         Raises:
             EngineError: The device failed.
@@ -137,6 +140,42 @@ class DeviceFramesEngine(PipelinedEngine, Protocol):
             EngineInputError: Not uint8 [n, S, S, 3], not contiguous, or on another device.
             EngineError: As for submit; `engine.bad_batch` where no bucket holds them.
         """
+
+
+class MarkWriter(Protocol):
+    """Draws what carries a code in a picture; owned by one thread at a time.
+
+    No Engine: it takes a code beside the picture and gives a picture back, and it runs beside an
+    encoder, a picture at a time, where there is nothing to batch or to share.
+    """
+
+    @property
+    def size(self) -> int:
+        """Side of its pictures, pixels."""
+
+    @property
+    def bits(self) -> int:
+        """Length of a code."""
+
+    def residual(
+        self, luma: npt.NDArray[np.uint8], bits: npt.NDArray[np.float32], strength_db: float
+    ) -> npt.NDArray[np.float32]:
+        """What to add to one picture.
+
+        Args:
+            luma: uint8 [S, S], full range, as geometry `active` gives it.
+            bits: float32 [bits], 0 and 1.
+            strength_db: PSNR of the residual, dB against 255.
+
+        Returns:
+            float32 [S, S], grey levels of full range.
+
+        Raises:
+            EngineError: It failed, or gave what is no residual.
+        """
+
+    def close(self) -> None:
+        """Free it; idempotent."""
 
 
 class TextTower(Protocol):

@@ -39,6 +39,9 @@ class Marking:
         max_segments: Most segments of a clip.
         clip_at: Soft bits are limited to this many times their median absolute value.
         presence: Pooled presence score from which a copy without a match counts as marked.
+        pair: Directory of the networks that write and read marks; none is shipped.
+        strength_db: PSNR of a mark when it is drawn, dB; the lower the stronger and the easier to
+            see.
 
     Raises:
         ConfigError: A value is outside its range.
@@ -55,6 +58,8 @@ class Marking:
     max_segments: int = 32
     clip_at: float = 4.0
     presence: float = 0.9
+    pair: Path | None = None
+    strength_db: float = 42.0
 
     def __post_init__(self) -> None:
         if self.bits not in CODE_LENGTHS:
@@ -68,5 +73,7 @@ class Marking:
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"marks.{name} must be > 0, got {value!r}")
+        if not 20 <= self.strength_db <= 60:
+            raise ConfigError(f"marks.strength_db must be 20 to 60, got {self.strength_db!r}")
         if self.max_segments < 1:
             raise ConfigError(f"marks.max_segments must be >= 1, got {self.max_segments!r}")

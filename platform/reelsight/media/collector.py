@@ -16,14 +16,13 @@ from reelsight.media.container import Source
 from reelsight.media.limits import MediaLimits, over_limit
 from reelsight.media.orientation import orientation_of
 from reelsight.media.picker import MomentPicker, Pick, Picker, picker_for
-from reelsight.media.pixels import Scaler
+from reelsight.media.pixels import FrameScaler
 from reelsight.media.probe import Header, header_of, nothing_decoded
 from reelsight.media.reader import FrameReader
 from reelsight.media.sampler import Sampling, stretches
 from reelsight.media.shortcut import Shortcut
 from reelsight.media.timeline import claimed_end, slack_s, tick
 from reelsight.media.video_stream import check_picture, pixel_aspect
-from reelsight.nouns.engine_spec import Geometry
 from reelsight.nouns.frames import Frames
 
 __all__ = ["Collector"]
@@ -37,7 +36,7 @@ class Collector:
     Args:
         source: An open container at its start.
         sampling: Which times are asked for.
-        geometry: How a picture is scaled.
+        scaler: How a picture is scaled.
         limits: Caps and the policy on damage.
         end: The clip's end in ticks of the stream, or None where it is not known yet.
         shortcut: The way through the clip, where not all of it is decoded.
@@ -56,7 +55,7 @@ class Collector:
         self,
         source: Source,
         sampling: Sampling,
-        geometry: Geometry,
+        scaler: FrameScaler,
         limits: MediaLimits,
         end: int | None,
         shortcut: Shortcut | None = None,
@@ -69,10 +68,10 @@ class Collector:
         self._shortcut = shortcut
         self._passing = passing
         self._reader = FrameReader(source, limits, shortcut, passing)
-        self._scaler = Scaler(geometry)
+        self._scaler = scaler
         self._sar = pixel_aspect(source.stream)
         self._tick = float(tick(source.stream))
-        self._pictures = _Pictures(geometry.size)
+        self._pictures = _Pictures(scaler.geometry.size)
         self._pts: list[float] = []
         self._error_s = 0.0
         self._stopped: str | None = None

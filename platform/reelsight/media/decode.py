@@ -1,23 +1,28 @@
 """decode: one pass over a clip that scales only the frames asked for.
 
-One clip, one thread. Where the packets allow it, the pass takes a shortcut to the same frames;
+One clip, one thread. Geometry `active` alone takes two passes, the first of which looks for black
+bars. Where the packets allow it, the pass takes a shortcut to the same frames;
 whatever is uncertain, and every error, goes the whole way. No picture is converted that was not
 sampled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
 
 from av.error import FFmpegError
 
 from reelsight.errors import MediaError
+from reelsight.media.active_scaler import ActiveScaler, PeakKeeper
 from reelsight.media.collector import Collector
 from reelsight.media.container import Source, open_source
 from reelsight.media.limits import MediaLimits
 from reelsight.media.magic import is_still
 from reelsight.media.packet_index import may_pass_over
+from reelsight.media.pixels import FrameScaler, Scaler
 from reelsight.media.sampler import Sampling
 from reelsight.media.shortcut import find_shortcut
 from reelsight.media.stills import decode_still
@@ -27,6 +32,9 @@ from reelsight.nouns.engine_spec import Geometry
 from reelsight.nouns.frames import Frames
 
 __all__ = ["decode"]
+
+AnyScaler = TypeVar("AnyScaler", bound=FrameScaler)
+MakeScaler = Callable[[], FrameScaler]
 
 
 def decode(
@@ -58,9 +66,22 @@ def decode(
     if is_still(data):
         return decode_still(clip_id, uri, data, sampling, geometry, limits)
     clip = Clip.of_bytes(clip_id, uri, data)
+    make: MakeScaler = partial(Scaler, geometry)
+    if geometry.mode == "active":
+        peaks = _collected(data, sampling, partial(PeakKeeper, geometry), limits)[1]
+        make = partial(ActiveScaler, geometry, peaks.boxes())
+    collector, _ = _collected(data, sampling, make, limits)
+    return collector.header.fill(clip, collector.claimed_s), collector.frames(clip_id)
+
+
+def _collected(
+    data: bytes, sampling: Sampling, make: Callable[[], AnyScaler], limits: MediaLimits
+) -> tuple[Collector, AnyScaler]:
+    """One pass over the clip, along a shortcut where there is one, and the scaler that it used."""
     with _open(data, sampling, limits) as source:
-        if collector := _short(source, sampling, geometry, limits):
-            return collector.header.fill(clip, collector.claimed_s), collector.frames(clip_id)
+        scaler = make()
+        if collector := _short(source, sampling, scaler, limits):
+            return collector, scaler
     with _open(data, sampling, limits) as source:
         # Elsewhere a time takes the last picture at or before it, and passing over pictures would
         # hang the frames of a damaged clip on where the damage lies.
@@ -70,9 +91,10 @@ def decode(
         end = header_end(source)
         if end is None and (sampling.policy == "count" or passing):
             end = _searched_end(source, data, limits)
-        collector = Collector(source, sampling, geometry, limits, end, passing=passing)
+        scaler = make()
+        collector = Collector(source, sampling, scaler, limits, end, passing=passing)
         collector.run()
-        return collector.header.fill(clip, collector.claimed_s), collector.frames(clip_id)
+        return collector, scaler
 
 
 @contextmanager
@@ -86,7 +108,7 @@ def _open(data: bytes, sampling: Sampling, limits: MediaLimits) -> Iterator[Sour
 
 
 def _short(
-    source: Source, sampling: Sampling, geometry: Geometry, limits: MediaLimits
+    source: Source, sampling: Sampling, scaler: FrameScaler, limits: MediaLimits
 ) -> Collector | None:
     """A finished collector that took a shortcut; None where there is none or it did not hold.
 
@@ -95,7 +117,7 @@ def _short(
     shortcut = find_shortcut(source, sampling, limits)
     if shortcut is None:
         return None
-    collector = Collector(source, sampling, geometry, limits, shortcut.end, shortcut)
+    collector = Collector(source, sampling, scaler, limits, shortcut.end, shortcut)
     try:
         collector.run()
     except (FFmpegError, MediaError):

@@ -82,7 +82,8 @@ class InProcess:
 class OnBackend:
     """A backend other than PyAV, and PyAV for what is not the backend's.
 
-    Stills are PyAV's; so is a clip beyond the backend, where nobody asked for the backend by name.
+    Stills and geometry `active` are PyAV's; so is a clip beyond the backend, where nobody asked for
+    the backend by name.
 
     Args:
         choice: The backend; closed with this.
@@ -103,7 +104,8 @@ class OnBackend:
         attempted: Callable[[int], None] = lambda attempt: None,
     ) -> tuple[Clip, Frames]:
         arguments = (clip_id, uri, data, sampling, geometry, limits)
-        if not is_still(data):
+        # Other backends give RGB, and marks are read from the luma that was coded.
+        if not is_still(data) and geometry.mode != "active":
             attempted(1)
             try:
                 return self._choice.backend.decode(*arguments)

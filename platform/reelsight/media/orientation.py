@@ -15,7 +15,7 @@ import numpy.typing as npt
 from av import VideoFrame
 from av.buffer import Buffer
 
-__all__ = ["UPRIGHT", "Orientation", "orientation_of"]
+__all__ = ["UPRIGHT", "Orientation", "display_matrix", "orientation_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +54,20 @@ def orientation_of(frame: VideoFrame) -> Orientation:
 
     The matrix maps (x, y) to (a x + c y, b x + d y) with y downwards (ISO/IEC 14496-12, 8.3.2.3).
     """
-    matrix = _display_matrix(frame)
+    matrix = display_matrix(frame)
     if matrix is None:
         return UPRIGHT
-    a, b, c, d = matrix
+    a, b, _, c, d = matrix[:5]
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return Orientation(False, flip_rows=d < 0, flip_columns=a < 0)
     return Orientation(True, flip_rows=b < 0, flip_columns=c < 0)
 
 
-def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
+def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
+    """The nine numbers of a frame's display matrix, as FFmpeg orders them; None without one."""
     try:
         side = cast("Mapping[str, Buffer]", frame.side_data)["DISPLAYMATRIX"]
     except (KeyError, ValueError):
         # PyAV raises ValueError when a frame carries a kind of side data that it has no name for.
         return None
-    values = struct.unpack("=9i", bytes(side)[:36])
-    return values[0], values[1], values[3], values[4]
+    return struct.unpack("=9i", bytes(side)[:36])

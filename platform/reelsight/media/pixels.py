@@ -9,6 +9,7 @@ HDR transfer curves pass through. Interlaced pictures are taken as they are, bot
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from reelsight.media.orientation import UPRIGHT, Orientation
 from reelsight.nouns.engine_spec import Geometry
 
-__all__ = ["Scaler", "crop_origin", "matrix_of", "resize_rgb", "scaled_size"]
+__all__ = ["FrameScaler", "Scaler", "crop_origin", "matrix_of", "resize_rgb", "scaled_size"]
 
 _FLAGS = (
     Interpolation.BICUBIC
@@ -55,7 +56,7 @@ def matrix_of(frame: VideoFrame) -> Colorspace | None:
 def scaled_size(width: int, height: int, sar: Fraction, geometry: Geometry) -> tuple[int, int]:
     """Width and height in pixels after scaling, before any crop (torchvision's rounding)."""
     size = geometry.size
-    if geometry.mode == "squash":
+    if geometry.mode != "shortest":
         return size, size
     wide, high = width * sar, Fraction(height)
     if wide >= high:
@@ -68,13 +69,36 @@ def crop_origin(length: int, size: int) -> int:
     return round((length - size) / 2.0)
 
 
+class FrameScaler(Protocol):
+    """What becomes of a frame that was sampled."""
+
+    geometry: Geometry
+
+    def scale_into(
+        self,
+        out: npt.NDArray[np.uint8],
+        frame: VideoFrame,
+        sar: Fraction = ...,
+        orientation: Orientation = ...,
+    ) -> None:
+        """Write the picture of `frame` into `out`; see `Scaler.scale_into`."""
+
+
 class Scaler:
     """Scales decoded frames; keeps swscale's tables between frames of one format.
 
     Not safe to share between threads. Holds no picture.
+
+    Args:
+        geometry: Of mode `squash` or `shortest`; `active` has scalers of its own.
+
+    Raises:
+        ValueError: It is of mode `active`.
     """
 
     def __init__(self, geometry: Geometry) -> None:
+        if geometry.mode == "active":
+            raise ValueError("RGB scaling knows no active picture")
         self.geometry = geometry
         self._reformatter = VideoReformatter()
 

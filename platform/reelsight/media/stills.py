@@ -20,12 +20,13 @@ from av.error import FFmpegError
 from PIL import Image
 
 from reelsight.errors import MediaError
+from reelsight.media.active_scaler import ActiveScaler
 from reelsight.media.exif import orientation_in_exif, orientation_in_jpeg
 from reelsight.media.jpeg_segments import ADOBE, header_segments
 from reelsight.media.limits import MediaLimits
 from reelsight.media.magic import StillFormat
 from reelsight.media.orientation import Orientation
-from reelsight.media.pixels import Scaler, scaled_size
+from reelsight.media.pixels import FrameScaler, Scaler, scaled_size
 from reelsight.media.sampler import Sampling
 from reelsight.media.still_header import StillHeader, read_still_header
 from reelsight.nouns.clip import Clip
@@ -117,7 +118,9 @@ def _scaled(picture: _Picture, header: StillHeader, geometry: Geometry) -> Pixel
     out = np.empty((1, geometry.size, geometry.size, 3), np.uint8)
     try:
         frame = VideoFrame.from_ndarray(picture.pixels, format="rgb24")
-        Scaler(geometry).scale_into(out[0], frame, aspect, picture.orientation)
+        scaler: FrameScaler
+        scaler = ActiveScaler(geometry, {}) if geometry.mode == "active" else Scaler(geometry)
+        scaler.scale_into(out[0], frame, aspect, picture.orientation)
     except (FFmpegError, ValueError) as error:
         raise MediaError(
             f"a {header.format} picture of {header.width}x{header.height} cannot be scaled",

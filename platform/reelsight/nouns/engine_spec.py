@@ -9,7 +9,7 @@ from typing import Literal
 
 __all__ = ["DEFAULT_BUCKETS", "EngineSpec", "Geometry", "ResizeMode"]
 
-ResizeMode = Literal["squash", "shortest"]
+ResizeMode = Literal["squash", "shortest", "active"]
 # From two up: a picture that comes alone costs two, not four.
 DEFAULT_BUCKETS = (2, 4, 8, 16, 32)
 
@@ -21,8 +21,9 @@ class Geometry:
     Attributes:
         size: Side of the square input, pixels.
         mode: `squash` scales the whole picture to size x size; `shortest` scales the shorter side
-        to
-            size and keeps the central square. Both use antialiased bicubic.
+            to size and keeps the central square; both use antialiased bicubic. `active`, for marks,
+            squashes the luma of what is inside of black bars (see `reelsight.media.luma`) and
+            gives it in all three channels.
     """
 
     size: int

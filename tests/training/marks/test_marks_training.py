@@ -19,6 +19,7 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 for _name in ("onnx", "onnxscript"):
     pytest.importorskip(_name, reason=f"{_name} is not installed: pip install 'reelsight[export]'")
 
+from engines.runtimes.ort_marks import open_pair  # noqa: E402
 from training.marks.__main__ import main  # noqa: E402
 from training.marks.codec_pool import CodecPool  # noqa: E402
 from training.marks.film import Pair  # noqa: E402
@@ -61,6 +62,20 @@ def test_it_learns_to_read_bits(finished: Finished) -> None:
     assert last["coded_steps"] >= STEPS // 5 - 2
     # What is asked for is what it costs, but for rounding and clipping.
     assert last["evaluation"]["psnr"] == pytest.approx(last["evaluation"]["strength_db"], abs=0.8)
+
+
+def test_the_runtime_takes_the_exported_pair(finished: Finished) -> None:
+    opened = open_pair(finished.work / "final")
+    assert (opened.writer.size, opened.writer.bits) == (TINY.shape.size, TINY.shape.bits)
+    assert opened.pair.recipe == TINY.name
+    luma = draw_pictures(2, opened.writer.size, seed=78)
+    pair = Pair(finished.work / "final", threads=1)
+    logits, presence = pair.read(luma)
+    rows = opened.reader.run(np.repeat(luma[..., None], 3, axis=-1))
+    np.testing.assert_allclose(rows, np.column_stack([logits, presence]), atol=1e-4)
+    bits = np.random.default_rng(6).integers(0, 2, pair.bits).astype(np.float32)
+    drawn = opened.writer.residual(luma[0], bits, 36.0)
+    np.testing.assert_allclose(drawn, pair.residual(luma[:1], bits, 36.0)[0], atol=1e-4)
 
 
 def test_the_exported_pair_marks_and_reads_a_picture(finished: Finished) -> None:

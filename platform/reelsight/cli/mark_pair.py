@@ -1,0 +1,62 @@
+"""What the commands about marks share: their options, the settings, and the pair of networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from engines.runtimes.ort_marks import OpenPair
+    from reelsight.settings import Settings
+
+__all__ = ["LedgerOption", "PairOption", "load", "opened", "user"]
+
+LedgerOption = Annotated[
+    str | None, typer.Option("--ledger", help="SQLite file or postgresql:// URL.")
+]
+PairOption = Annotated[
+    Path | None,
+    typer.Option("--pair", help="Directory of embedder.onnx, extractor.onnx and CARD.md."),
+]
+
+
+def load(config: Path | None, ledger: str | None, pair: Path | None = None) -> Settings:
+    """Settings with the ledger and the pair that flags name."""
+    from reelsight.settings import Settings
+
+    named = None if pair is None else str(pair)
+    return Settings.load(config, {"marks.ledger": ledger, "marks.pair": named})
+
+
+def opened(settings: Settings) -> OpenPair:
+    """The pair of the settings, checked and ready.
+
+    Raises:
+        ConfigError: `config.no_mark_pair`: none is named.
+        ModelError: It is no pair.
+        EngineError: It cannot be run.
+    """
+    from engines.runtimes.ort_marks import open_pair
+    from reelsight.errors import ConfigError
+
+    if settings.marks.pair is None:
+        raise ConfigError(
+            "no pair of networks is named, and none is shipped",
+            code="config.no_mark_pair",
+            hint="Give --pair DIR or set marks.pair; `python -m training.marks` trains one.",
+        )
+    engine = settings.engine
+    return open_pair(settings.marks.pair, buckets=engine.buckets, threads=engine.threads)
+
+
+def user() -> str:
+    """The user's name, by the system and not by the environment."""
+    import os
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"

@@ -1,0 +1,246 @@
+"""`reelsight mark trace`: whose copy a clip is, for people, as JSON and as a page of evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reelsight.cli import options
+from reelsight.cli.console import print_json, show_lines
+from reelsight.cli.mark_pair import LedgerOption, PairOption, load, opened
+
+if TYPE_CHECKING:
+    from engines.runtimes.ort_marks import OpenPair
+    from reelsight.marks.ledger import LedgerStore, SignedHead
+    from reelsight.marks.tracing import Tracer
+    from reelsight.media.sampler import Sampling
+    from reelsight.nouns.clip import Clip
+    from reelsight.nouns.frames import Frames
+    from reelsight.nouns.mark import IssuedCopy, SoftBits
+    from reelsight.nouns.mark_trace import Accused, Trace
+    from reelsight.settings import Settings
+
+__all__ = ["command"]
+
+# Enough to name a copy of which two bits in five are wrong in each frame, were frames independent.
+_POLICY = "count:64"
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was read of a suspect."""
+
+    clip: Clip
+    frames: Frames
+    attempts: Sequence[SoftBits]
+
+
+def command(
+    clip: Annotated[str, typer.Argument(help="The clip that was found: a file or uri.")],
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write the evidence as a page here.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the evidence as JSON here.")
+    ] = None,
+    sign_with: Annotated[
+        Path | None,
+        typer.Option("--sign-with", help="Private Ed25519 key; signs --output into FILE.sig."),
+    ] = None,
+    asset: Annotated[
+        str | None, typer.Option("--asset", help="Compare copies of this asset alone.")
+    ] = None,
+    received_at: Annotated[
+        str | None,
+        typer.Option("--received-at", help="ISO 8601; default now. Later copies are out."),
+    ] = None,
+    policy: Annotated[
+        str, typer.Option("--policy", help="Frames that are read, as for `reelsight decode`.")
+    ] = _POLICY,
+    search: Annotated[
+        bool,
+        typer.Option(help="Also look for cuts to the middle and a border; every view is counted."),
+    ] = True,
+    tried_before: Annotated[
+        int, typer.Option("--tried-before", min=0, help="Views tried at this clip in other traces.")
+    ] = 0,
+    segment_s: Annotated[
+        float | None,
+        typer.Option("--segment-s", help="Trace rotating pads of such segments, seconds."),
+    ] = None,
+    head: Annotated[
+        list[Path] | None, typer.Option("--head", help="A ledger's head that was kept elsewhere.")
+    ] = None,
+    pair: PairOption = None,
+    ledger: LedgerOption = None,
+    config: options.ConfigOption = None,
+    json_: options.JsonOption = False,
+) -> None:
+    """Say whose copy a clip is, with a bound on the chance that an innocent is named."""
+    from reelsight.errors import ConfigError
+    from reelsight.marks.keys import Keyring
+    from reelsight.marks.ledger import Ledger, open_store
+    from reelsight.marks.match import CodeTable
+    from reelsight.marks.times import parse_time, utc_now
+    from reelsight.marks.tracing import Tracer
+    from reelsight.media.sampler import Sampling
+
+    if sign_with is not None and output is None:
+        raise ConfigError("--sign-with wants --output: that is signed", code="config.conflict")
+    received = utc_now() if received_at is None else parse_time(received_at)
+    sampling = Sampling.parse(policy)
+    settings = load(config, ledger, pair)
+    networks = opened(settings)
+    keyring = Keyring.load(settings.marks)
+
+    def wanted(copy: IssuedCopy) -> bool:
+        named = asset is None or copy.identity.asset == asset
+        return named and copy.carrier == networks.pair.carrier
+
+    with open_store(settings.ledger, wait_s=settings.marks.ledger_wait_s) as store:
+        sound = _sound_head(store, head or [])
+        read = _read(clip, settings, networks, sampling, search)
+        table = CodeTable.of(
+            Ledger(store).copies(),
+            keyring,
+            bits=networks.writer.bits,
+            received_at=received,
+            known_rows=sound.head.rows,
+            wanted=wanted,
+            segment_s=segment_s,
+        )
+        tracer = Tracer(Ledger(store), keyring, table, sound, settings.marks)
+        rerun = [clip, "--pair", str(networks.pair.directory), "--received-at", received]
+        rerun += ["--policy", policy, *([] if search else ["--no-search"])]
+        rerun += [] if asset is None else ["--asset", asset]
+        rerun += [] if segment_s is None else ["--segment-s", f"{segment_s:g}"]
+        trace = _traced(tracer, read, networks, received, rerun, tried_before)
+    _write(trace, report, output, sign_with)
+    if json_:
+        print_json(trace)
+    else:
+        _show(trace, report, output)
+
+
+def _sound_head(store: LedgerStore, kept: Sequence[Path]) -> SignedHead:
+    """The ledger's head, after its whole chain was walked.
+
+    Raises:
+        LedgerError: `ledger.broken`: nobody is accused by a ledger that was changed.
+    """
+    from reelsight.errors import ConfigError, LedgerError
+    from reelsight.marks.ledger import SignedHead, parse_head, verify_chain
+
+    heads = []
+    for path in kept:
+        if not path.is_file():
+            raise ConfigError(f"no head at {path}", code="config.head")
+        heads.append(parse_head(path.read_text(encoding="utf-8"), str(path)).head)
+    found = verify_chain(store, heads)
+    if not found.sound:
+        raise LedgerError(
+            f"row {found.bad_row}: {found.problem}; nobody is accused by a ledger that was changed",
+            code="ledger.broken",
+        )
+    return SignedHead(found.head)
+
+
+def _read(
+    uri: str, settings: Settings, networks: OpenPair, sampling: Sampling, search: bool
+) -> _Read:
+    from reelsight.copies.reading import read_marks
+    from reelsight.copies.views import PLAIN, SEARCH
+    from reelsight.engine import EngineHost
+    from reelsight.media.decoder import open_decoder
+    from reelsight.media.fetch import fetch
+
+    media = settings.media
+    data = fetch(uri, media.limits)
+    geometry = networks.reader.spec.geometry
+    with closing(open_decoder(media.decoding, sampling)) as decoder:
+        clip, frames = decoder.decode(uri, uri, data, sampling, geometry, media.limits)
+    with closing(EngineHost(networks.reader)) as host:
+        attempts = read_marks(host, clip, frames, SEARCH if search else PLAIN)
+    return _Read(clip, frames, attempts)
+
+
+def _traced(
+    tracer: Tracer,
+    read: _Read,
+    networks: OpenPair,
+    received: str,
+    rerun: Sequence[str],
+    tried_before: int,
+) -> Trace:
+    import shlex
+
+    from reelsight.copies.thumbnails import thumbnails_of
+    from reelsight.marks.account import Circumstances
+    from reelsight.nouns.mark_trace import ModelUse, Suspect
+    from reelsight.redaction import redacted
+
+    clip, pair = read.clip, networks.pair
+    suspect = Suspect(
+        name=redacted(clip.uri),
+        sha256=clip.sha256 or "",
+        received_at=received,
+        size_bytes=clip.size_bytes,
+        duration_s=clip.duration_s,
+    )
+    name = f"{pair.carrier.model}@{pair.carrier.version}"
+    about = Circumstances(
+        models=(ModelUse("extractor", name, pair.extractor_sha256),),
+        tried_before=tried_before,
+        rerun=shlex.join(["reelsight", "mark", "trace", redacted(rerun[0]), *rerun[1:]]),
+        thumbnails=thumbnails_of(clip, read.frames, read.attempts[0]),
+    )
+    return tracer.trace(suspect, read.attempts, about)
+
+
+def _write(trace: Trace, report: Path | None, output: Path | None, sign_with: Path | None) -> None:
+    """Evidence opens the codes of whoever is accused: files are for their owner alone."""
+    from reelsight.atomic import write_whole
+    from reelsight.errors import ConfigError
+    from reelsight.marks.evidence import sign_trace, trace_document, trace_page
+
+    if report is not None:
+        write_whole(report, trace_page(trace).encode(), mode=0o600)
+    if output is None:
+        return
+    document = trace_document(trace)
+    write_whole(output, document, mode=0o600)
+    if sign_with is not None:
+        try:
+            private = sign_with.read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot read {sign_with}: {error.strerror}", code="config.key"
+            ) from None
+        write_whole(output.with_name(f"{output.name}.sig"), sign_trace(document, private))
+
+
+def _show(trace: Trace, report: Path | None, output: Path | None) -> None:
+    trials, power = trace.trials, trace.power
+    lines = [trace.statement, *map(_accused, trace.accused)]
+    lines.append(
+        f"{sum(frame.weight > 0 for frame in trace.frames)} frames used, best view: {trace.view}; "
+        f"{trials.rows} copies x {trials.attempts} views x {trials.windows} windows compared"
+    )
+    lines += [f"not compared: {count} copies, {why}" for why, count in trace.left_out.items()]
+    if power.detectable_error is not None:
+        lines.append(f"a copy would have been named with up to {power.detectable_error:.1%} errors")
+    lines += [f"evidence: {path}" for path in (report, output) if path is not None]
+    show_lines(f"{trace.verdict}  {trace.suspect.name}", lines)
+
+
+def _accused(one: Accused) -> str:
+    source = one.source
+    return (
+        f"{source.recipient}: copy {source.serial} of {source.asset}, {one.agreeing} of {one.bits} "
+        f"bits, {one.start_s:.1f} to {one.end_s:.1f} s, adjusted p 10^{one.log10_p_adjusted:.1f}"
+    )
