@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow.dataset as ds
 
 from engines.gate.measures import centred_cosine
+from reelsight.store.runs import RunStore
 
 __all__ = ["Agreement", "Seen", "compare", "read_ours", "read_peer"]
 
@@ -47,7 +48,8 @@ class Agreement:
 
 def read_ours(output: Path) -> Seen:
     """Frames of a backfill's one run."""
-    table = ds.dataset(output / "data", format="parquet").to_table(columns=["clip_id", "frames"])
+    paths = RunStore(output).latest().paths()
+    table = ds.dataset(paths, format="parquet").to_table(columns=["clip_id", "frames"])
     keys, rows = [], []
     for clip in table.to_pylist():
         for frame in clip["frames"] or []:

@@ -27,6 +27,7 @@ __all__ = [
     "QueryError",
     "ReelsightError",
     "RequestError",
+    "RunConflict",
     "RunError",
     "StoreError",
     "first_line",
@@ -250,7 +251,7 @@ class StoreError(ReelsightError):
 
     code = "store.failed"
     stage = "store"
-    hint = "Check the output directory: space, permissions, and that a run finished there."
+    hint = "Check the output directory: space, permissions; then run the same command again."
 
 
 class QueryError(StoreError):
@@ -268,3 +269,12 @@ class RunError(ReelsightError):
     stage = "run"
     retryable = True
     hint = "Run it again; Ray's logs are under /tmp/ray/session_latest/logs on each node."
+
+
+class RunConflict(RunError):
+    """What was asked for is not what an unfinished run is bound to."""
+
+    code = "run.config_changed"
+    http_status = 409
+    retryable = False
+    hint = "Undo the change to go on with that run, or start another with --new."

@@ -5,10 +5,9 @@ Both doors and the runner without Ray work from the same plan, which is why thei
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from typing import Any
 
 import reelsight
 from reelsight.engine.recipe import EngineRecipe
@@ -65,12 +64,15 @@ class TaggingPlan:
         )
 
     @property
-    def digest(self) -> str:
-        """First 12 hex digits of the sha256 over the provenance, the limits and the backend."""
-        decided = [asdict(self.provenance), asdict(self.limits)]
-        backend = [self.decoding.backend, self.decoding.trusted]
-        text = json.dumps([*decided, *backend], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+    def decided(self) -> dict[str, Any]:
+        """By name, all that decides a Report: provenance, limits, backend; plain values for JSON.
+
+        A run that goes on after a crash must find the same.
+        """
+        limits = {f"limits.{name}": value for name, value in asdict(self.limits).items()}
+        limits["limits.codecs"] = list(self.limits.codecs)
+        backend = {"decoder": self.decoding.backend, "trusted": self.decoding.trusted}
+        return asdict(self.provenance) | limits | backend
 
 
 def plan_for(recipe: EngineRecipe, settings: Settings) -> TaggingPlan:

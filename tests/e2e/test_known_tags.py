@@ -34,7 +34,7 @@ def output(
     out = tmp_path_factory.mktemp("run") / "out"
     settings = Settings.load(None, {"media.sampling.rate": 1 / STEP_S})
     record = backfill(clips[0].path.parent / "manifest.parquet", out, settings)
-    assert record.summary["tagged"] == CLIPS
+    assert record.tagged == CLIPS
     return out
 
 

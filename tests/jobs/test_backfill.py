@@ -17,8 +17,9 @@ import pytest
 
 from engines.catalog import recipe_for
 from jobs.backfill import backfill
+from jobs.replay import replay
 from reelsight.engine import EngineHost, EngineRecipe, FakeEngine
-from reelsight.errors import EngineError, ManifestError
+from reelsight.errors import EngineError, ManifestError, QueryError, RunConflict, RunError
 from reelsight.nouns.report import Report
 from reelsight.nouns.schema import reports_to_table
 from reelsight.plan import plan_for
@@ -30,7 +31,9 @@ from reelsight.settings import Settings
 from reelsight.steps import ClipRequest
 from reelsight.store.manifest import Manifest, write_manifest
 from reelsight.store.query import query
-from reelsight.store.run import RunRecord, RunStore
+from reelsight.store.run import RunRecord
+from reelsight.store.runs import RunStore
+from reelsight.store.verify import verify
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -48,7 +51,8 @@ def without_ray(manifest: Path, settings: Settings) -> list[Report]:
 
 
 def stored_rows(output: Path, record: RunRecord) -> list[dict[str, Any]]:
-    tables = [pq.read_table(path) for path in RunStore(output).paths(record)]
+    paths = RunStore(output).open(record.run_id).paths()
+    tables = [pq.ParquetFile(path).read() for path in paths]
     return sorted(pa.concat_tables(tables).to_pylist(), key=lambda row: str(row["clip_id"]))
 
 
@@ -127,12 +131,13 @@ def test_both_doors_give_equal_reports(
 
     assert record.state == "complete"
     assert stored_rows(tmp_path / "out", record) == rows_of(expected, 32, manifest)
-    summary = record.summary
-    assert summary["clips"] == len(rows) == summary["tagged"] + summary["dead"]
-    assert summary["tagged"] == len(samples)
-    assert sum(summary["failures"].values()) == summary["dead"]
-    assert summary["frames"] == sum(len(report.pts) for report in expected)
-    assert summary["limiting_stage"] in summary["busy"]
+    assert record.rows == len(rows) == record.tagged + record.dead
+    assert record.tagged == len(samples)
+    assert sum(record.failures.values()) == record.dead
+    assert record.frames == sum(len(report.pts) for report in expected)
+    assert record.summary["clips"] == record.rows
+    assert record.summary["limiting_stage"] in record.summary["busy"]
+    assert verify(RunStore(tmp_path / "out").latest()).state == "complete"
     dead = dict(query(tmp_path / "out", "select clip_id, code from dead_letters").rows)
     assert {name: dead[name] for name in EXPECTED_CODES} == EXPECTED_CODES
     assert dead["no_uri"] == "fetch.no_uri"
@@ -201,9 +206,13 @@ def test_runs_of_one_directory_do_not_mix(
     rows = [{"clip_id": "a", "uri": str(tmp_path / "a.mp4")}]
     manifest = write_manifest(tmp_path / "m.parquet", rows)
     first = backfill(manifest, tmp_path / "out", fake_settings)
-    second = backfill(manifest, tmp_path / "out", fake_settings)
+    # Complete, the same command has nothing to do.
+    assert backfill(manifest, tmp_path / "out", fake_settings) == first
+    second = backfill(manifest, tmp_path / "out", fake_settings, new=True)
     assert first.run_id < second.run_id
-    assert first.files[0].sha256 == second.files[0].sha256
+    store = RunStore(tmp_path / "out")
+    one, two = (store.open(record.run_id).commits()[0].files for record in (first, second))
+    assert one[0].sha256 == two[0].sha256
     assert query(tmp_path / "out", "select count(*) from clips").rows == [(1,)]
 
 
@@ -234,7 +243,7 @@ def test_carried_values_that_python_cannot_hold_lose_no_clip(
     manifest = one_clip(tmp_path, samples[0], **odd)
     record = backfill(manifest, tmp_path / "out", fake_settings)
     assert record.state == "complete"
-    assert record.summary["tagged"] == 1
+    assert record.tagged == 1
     got = query(
         tmp_path / "out", """select manifest_status, "quo""ted", nested.x, late from clips"""
     )
@@ -248,7 +257,7 @@ def test_bytes_that_are_no_text_are_refused_or_dead(
     bad = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(b"\xff\xfe")])
     manifest = one_clip(tmp_path, samples[0], uri=bad)
     record = backfill(manifest, tmp_path / "out", fake_settings)
-    assert record.summary["failures"] == {"fetch.not_found": 1}
+    assert record.failures == {"fetch.not_found": 1}
     pq.write_table(pa.table({"clip_id": bad, "uri": ["x"]}), tmp_path / "bad")
     with pytest.raises(ManifestError) as caught:
         backfill(tmp_path / "bad", tmp_path / "out", fake_settings)
@@ -272,24 +281,79 @@ def test_a_broken_engine_fails_the_run_and_blames_no_clip(
     manifest = one_clip(tmp_path, samples[0])
     with pytest.raises(EngineError, match="device lost"):
         backfill(manifest, tmp_path / "out", fake_settings)
-    (record,) = RunStore(tmp_path / "out").records()
+    store = RunStore(tmp_path / "out")
+    record = store.newest().record()
     assert record.state == "failed"
-    assert "device lost" in record.problems[0]
-    assert record.files == ()
+    assert "device lost" in str(record.problem)
+    assert record.committed == 0
+    # Mended, the same command goes on with it.
+    monkeypatch.setattr("engines.catalog.recipe_for", lambda _: fake_recipe)
+    mended = backfill(manifest, tmp_path / "out", fake_settings)
+    assert (mended.run_id, mended.state, mended.tries) == (record.run_id, "complete", 2)
 
 
-def test_a_run_that_lost_a_clip_says_so(
-    samples: list[SampleClip],
-    fake_settings: Settings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def half_bad(directory: Path, sample: SampleClip) -> Path:
+    """Twelve clips; every odd one is not there yet."""
+    rows = [
+        {"clip_id": f"{i}", "uri": str(sample.path if i % 2 == 0 else directory / f"{i}.mp4")}
+        for i in range(12)
+    ]
+    return write_manifest(directory / "m.parquet", rows)
+
+
+def test_dead_letters_are_replayed_into_the_same_run(
+    samples: list[SampleClip], tmp_path: Path
 ) -> None:
-    """Whatever loses it: here the manifest grows between the check and the read."""
-    manifest = one_clip(tmp_path, samples[0])
-    grown = pa.table({"clip_id": ["a", "b"], "uri": [str(samples[0].path)] * 2})
-    checked = Manifest.open(manifest)
-    pq.write_table(grown, tmp_path / "grown")
-    monkeypatch.setattr(Manifest, "open", lambda _: replace(checked, path=tmp_path / "grown"))
-    record = backfill(manifest, tmp_path / "out", fake_settings)
-    assert record.state == "unbalanced"
-    assert record.problems == ("1 clips not in the manifest, such as ['b']",)
+    settings = Settings.load(None, {"engine.backend": "fake", "ray.shards": 4})
+    out, manifest = tmp_path / "out", half_bad(tmp_path, samples[0])
+    before = backfill(manifest, out, settings)
+    assert (before.tagged, before.dead) == (6, 6)
+    for i in (1, 3, 5):
+        shutil.copy(samples[0].path, tmp_path / f"{i}.mp4")
+    (tmp_path / "7.mp4").write_text("not a video")
+    after = replay(out, "fetch.not_found", settings)
+    assert (after.run_id, after.state) == (before.run_id, "complete")
+    assert after.failures == {"fetch.not_found": 2, "media.unrecognised_container": 1}
+    assert verify(RunStore(out).latest()).state == "complete"
+    # What a run without the hindrance would have written.
+    expected = rows_of(without_ray(manifest, settings), 32, manifest)
+    assert stored_rows(out, after) == expected
+    codes = query(out, "select clip_id, code from dead_letters order by 1").rows
+    assert codes == [
+        ("11", "fetch.not_found"),
+        ("7", "media.unrecognised_container"),
+        ("9", "fetch.not_found"),
+    ]
+    with pytest.raises(QueryError) as caught:
+        replay(out, "fetch.no_uri", settings)
+    assert caught.value.code == "run.no_such_dead"
+    other = Settings.load(None, {"engine.backend": "fake", "media.sampling.rate": 2.0})
+    with pytest.raises(RunConflict, match="sampler: was 'rate:1', is 'rate:2'"):
+        replay(out, "fetch.not_found", other)
+
+
+def test_a_run_with_too_many_dead_letters_stops_itself_and_goes_on(
+    samples: list[SampleClip], tmp_path: Path
+) -> None:
+    limits = {"ray.max_dead_share": 0.4, "ray.max_dead_least": 3}
+    flags = {"engine.backend": "fake", "ray.shards": 12, "ray.clips_per_block": 1}
+    out, manifest = tmp_path / "out", half_bad(tmp_path, samples[0])
+    with pytest.raises(RunError, match=r"\d x fetch.not_found") as caught:
+        backfill(manifest, out, Settings.load(None, flags | limits))
+    assert caught.value.code == "run.too_many_dead"
+    record = RunStore(out).newest().record()
+    assert record.state == "stopped"
+    assert record.pending
+    assert record.problem == caught.value.message
+    again = backfill(manifest, out, Settings.load(None, flags))
+    assert (again.run_id, again.state) == (record.run_id, "complete")
+    assert (again.tagged, again.dead) == (6, 6)
+
+
+def test_shards_whose_clips_are_all_bad_are_whole(tmp_path: Path) -> None:
+    rows = [{"clip_id": f"../{i}'\n", "uri": f"/no/{i}"} for i in range(5)]
+    manifest = write_manifest(tmp_path / "m.parquet", rows)
+    settings = Settings.load(None, {"engine.backend": "fake", "ray.shards": 3})
+    record = backfill(manifest, tmp_path / "out", settings)
+    assert (record.state, record.dead) == ("complete", 5)
+    assert verify(RunStore(tmp_path / "out").latest()).state == "complete"

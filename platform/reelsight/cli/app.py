@@ -8,6 +8,7 @@ import typer
 
 import reelsight
 from jobs.backfill import command as backfill
+from jobs.replay import command as replay
 from reelsight.cli import (
     bank,
     decode,
@@ -19,6 +20,7 @@ from reelsight.cli import (
     models,
     probe,
     query,
+    runs,
     samples,
     serve,
     tag,
@@ -36,6 +38,9 @@ app = typer.Typer(
 )
 app.command(name="tag")(tag.command)
 app.command(name="backfill")(backfill)
+app.command(name="replay")(replay)
+app.command(name="runs")(runs.runs)
+app.command(name="verify")(runs.verify)
 app.command(name="serve")(serve.command)
 app.command(name="top")(top.command)
 app.command(name="query")(query.command)

@@ -1,7 +1,7 @@
 """What commands say, and how they end.
 
 Exit codes: 0 done, 1 a clip or a check failed, 2 wrong input, 3 something broke that is not the
-caller's fault, 4 a run whose sums do not add up.
+caller's fault, 4 a run that is damaged or whose sums do not add up.
 """
 
 from __future__ import annotations
@@ -68,21 +68,22 @@ def show_lines(title: str, lines: Sequence[str]) -> None:
 
 def show_run(record: RunRecord, output: Path) -> None:
     """How a run ended."""
-    s = record.summary
     _out.print(
-        f"run {record.run_id} is [bold]{record.state}[/]: {s['clips']} clips = "
-        f"{s['tagged']} tagged + {s['dead']} dead, {s['frames']} frames in {s['wall_s']:.1f} s"
+        f"run {record.run_id} is [bold]{record.state}[/]: {record.rows} clips = {record.tagged} "
+        f"tagged + {record.dead} dead"
+        + (f" + {record.pending} pending" if record.pending else "")
+        + f", {record.frames} frames"
     )
-    busy = ", ".join(f"{stage} {share:.0%}" for stage, share in s["busy"].items())
-    _out.print(
-        f"{s['frames_per_s']:.1f} frames/s, {s['clips_per_s']:.2f} clips/s; "
-        f"limiting stage: {s['limiting_stage']} (busy: {busy})"
-    )
-    for code, count in s["failures"].items():
+    if s := record.summary:
+        busy = ", ".join(f"{stage} {share:.0%}" for stage, share in s["busy"].items())
+        _out.print(
+            f"last try: {s['clips']} clips in {s['wall_s']:.1f} s, {s['frames_per_s']:.1f} "
+            f"frames/s, {s['clips_per_s']:.2f} clips/s; limiting stage: {s['limiting_stage']} "
+            f"(busy: {busy})"
+        )
+    for code, count in record.failures.items():
         _out.print(f"  {count} x {code}")
-    for problem in record.problems:
-        _err.print(f"[red]does not add up:[/] {escape(problem)}")
-    _out.print(f"Parquet: {escape(str(output / 'data'))}/run={record.run_id}")
+    _out.print(f"Parquet: {escape(str(output / 'data' / record.run_id))}")
 
 
 def show_error(error: ReelsightError) -> None:

@@ -20,7 +20,10 @@ __all__ = [
     "JsonOption",
     "ManifestOption",
     "ModelOption",
+    "NewOption",
     "OutputOption",
+    "RunOption",
+    "RunsArgument",
     "SetOption",
     "assignment",
     "load",
@@ -31,6 +34,11 @@ ManifestOption = Annotated[
 ]
 OutputOption = Annotated[
     Path, typer.Option("--output", "-o", help="Directory of runs; every node must see it.")
+]
+RunsArgument = Annotated[Path, typer.Argument(help="Output directory of a backfill.")]
+RunOption = Annotated[str | None, typer.Option("--run", help="A run's id; default the newest.")]
+NewOption = Annotated[
+    bool, typer.Option("--new", help="Start another run instead of going on with one.")
 ]
 ModelOption = Annotated[
     str | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,13 +15,11 @@ _SHOWN = 200
 
 
 def command(
-    output: Annotated[Path, typer.Argument(help="Output directory of a backfill.")],
+    output: options.RunsArgument,
     sql: Annotated[
         str, typer.Argument(help="SQL over clips, tags, frames, dead_letters and reports.")
     ],
-    run: Annotated[
-        str | None, typer.Option("--run", help="A run's id; default the newest.")
-    ] = None,
+    run: options.RunOption = None,
     json_: options.JsonOption = False,
 ) -> None:
     """Run SQL over the newest complete run; --json prints one object a row."""

@@ -17,6 +17,7 @@ from ray.util.annotations import RayDeprecationWarning
 from reelsight.engine import EngineRecipe, EngineWorker
 from reelsight.plan import TaggingPlan
 from reelsight.rayx.cluster import Widths
+from reelsight.rayx.source import ShardSource
 from reelsight.rayx.stages import decode_clips, report_clips
 from reelsight.settings import Settings
 from reelsight.store.manifest import Manifest
@@ -34,12 +35,16 @@ _TRIES = 3
 
 
 def tag_dataset(
-    manifest: Manifest, plan: TaggingPlan, recipe: EngineRecipe, settings: Settings, widths: Widths
+    manifest: Manifest | ShardSource,
+    plan: TaggingPlan,
+    recipe: EngineRecipe,
+    settings: Settings,
+    widths: Widths,
 ) -> Dataset:
     """A lazy dataset of Report rows, one a manifest row, with the stage costs beside them.
 
     Args:
-        manifest: The clips.
+        manifest: The clips, or shards of them.
         plan: What to do to each.
         recipe: How to open the plan's engine in an actor.
         settings: The size of a block and of the engine's queue.
@@ -52,17 +57,17 @@ def tag_dataset(
 
 
 def _pipeline(
-    manifest: Manifest, plan: TaggingPlan, recipe: EngineRecipe, settings: Settings, widths: Widths
+    manifest: Manifest | ShardSource,
+    plan: TaggingPlan,
+    recipe: EngineRecipe,
+    settings: Settings,
+    widths: Widths,
 ) -> Dataset:
     share = math.ceil(manifest.rows / (widths.decoders * _BLOCKS_PER_DECODER))
     rows_per_block = min(settings.ray.clips_per_block, max(1, share))
     blocks = math.ceil(manifest.rows / rows_per_block)
     return (
-        # Whatever its name and directory are, it is one Parquet file without partitions.
-        ray.data.read_parquet(
-            str(manifest.path.absolute()), file_extensions=None, partitioning=None
-        )
-        .repartition(target_num_rows_per_block=rows_per_block)
+        _clips(manifest, rows_per_block)
         .map_batches(
             decode_clips,
             fn_kwargs={"plan": plan, "carried": manifest.carried},
@@ -93,4 +98,14 @@ def _pipeline(
         .map_batches(
             report_clips, fn_kwargs={"plan": plan}, batch_format="pyarrow", batch_size=None
         )
+    )
+
+
+def _clips(manifest: Manifest | ShardSource, rows_per_block: int) -> Dataset:
+    if isinstance(manifest, ShardSource):
+        return manifest.read(rows_per_block)
+    # Whatever its name and directory are, it is one Parquet file without partitions.
+    path = str(manifest.path.absolute())
+    return ray.data.read_parquet(path, file_extensions=None, partitioning=None).repartition(
+        target_num_rows_per_block=rows_per_block
     )

@@ -1,100 +1,172 @@
-"""The sink: Report rows to a run's Parquet files, and the sums that account for them.
+"""The sink: Report rows to files on the workers, and commits on the driver as shards become whole.
 
-A write task returns what it wrote; nothing becomes visible until the driver has put it into the
-run's record. This is where sharded commits will replace the single one.
+A write task keeps nothing: it writes the rows it was given under names of its own, makes them
+durable, and says what it wrote. The driver counts, and commits a shard when all of it is there. So
+a worker that dies costs what it had in hand, and its task is tried again; a driver that dies costs
+the shards that were not whole yet. One execution runs through all shards, and its engines stay.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from ray.data import Datasink
-from ray.data.block import Block, BlockAccessor
-from ray.data.datasource.datasink import WriteResult
+from ray.data import Dataset
 
+from reelsight.errors import RunError
 from reelsight.rayx.transit import COSTS
-from reelsight.store.run import DataFile, write_part
+from reelsight.store.commits import DataFile, Totals
+from reelsight.store.objects import Objects
+from reelsight.store.parts import write_parts
+from reelsight.store.tally import ShardTally
 
-__all__ = ["ReportSink", "Written"]
+__all__ = ["DeadLimit", "Progress", "Writing", "commit_shards"]
 
 _ROWS_PER_WRITE = 512
 
 
-@dataclass(slots=True)
-class Written:
-    """What one or more write tasks wrote.
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """What write tasks have to know.
 
     Attributes:
-        files: Data files.
-        rows: Reports by status.
-        frames: Frames embedded in tagged clips.
-        failures: Dead letters by code.
-        costs: Seconds by stage, summed over clips.
-    """
-
-    files: list[DataFile] = field(default_factory=list)
-    rows: Counter[str] = field(default_factory=Counter)
-    frames: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
-    costs: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COSTS, 0.0))
-
-    def add(self, other: Written) -> None:
-        """Sum another's counts into this one."""
-        self.files += other.files
-        self.rows += other.rows
-        self.frames += other.frames
-        self.failures += other.failures
-        for name, seconds in other.costs.items():
-            self.costs[name] += seconds
-
-
-class ReportSink(Datasink[Written]):  # type: ignore[misc]
-    """Writes Reports partitioned by status.
-
-    Args:
-        root: The output directory, seen by every node.
+        objects: Where the run lies.
         run_id: The run.
+        shards: Into how many shards its manifest is split.
+        attempt: Whose work it is.
     """
 
-    def __init__(self, root: Path, run_id: str) -> None:
-        self._root = root
-        self._run_id = run_id
-        self.written = Written()
+    objects: Objects
+    run_id: str
+    shards: int
+    attempt: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLimit:
+    """When a run stops itself: something is wrong that is not the clips.
+
+    Attributes:
+        share: Largest share of dead letters among the clips of this try, 0..1.
+        least: Smallest number of dead letters that it is judged by.
+    """
+
+    share: float
+    least: int
+
+
+@dataclass(slots=True)
+class Progress:
+    """What one try did.
+
+    Attributes:
+        totals: Reports that were written, whether their shards were committed or not.
+        costs: Seconds by stage, summed over clips.
+        won: Shards whose commit is this try's.
+        lost: Shards that another driver committed first.
+        spoilt: Files that fitted into no shard.
+    """
+
+    totals: Totals = field(default_factory=Totals)
+    costs: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COSTS, 0.0))
+    won: int = 0
+    lost: int = 0
+    spoilt: int = 0
 
     @property
-    def min_rows_per_write(self) -> int:
-        return _ROWS_PER_WRITE
+    def clips(self) -> int:
+        return self.totals.tagged + self.totals.dead
 
-    def get_name(self) -> str:
-        return "Reports"
+    def require_fewer_dead(self, limit: DeadLimit) -> None:
+        """Stop where too many clips are dead letters.
 
-    def write(self, blocks: Iterable[Block], ctx: Any) -> Written:
-        tables = [BlockAccessor.for_block(block).to_arrow() for block in blocks]
-        written = Written()
-        table = pa.concat_tables([t for t in tables if t.num_rows]) if tables else None
-        if table is None or not table.num_rows:
-            return written
-        for name in COSTS:
-            written.costs[name] = pc.sum(table[name]).as_py() or 0.0
-        reports = table.drop_columns(list(COSTS))
-        for status in ("tagged", "dead"):
-            part = reports.filter(pc.equal(reports["status"], status))
-            if part.num_rows:
-                written.files.append(
-                    write_part(self._root, self._run_id, ctx.task_idx, status, part)
-                )
-                written.rows[status] = part.num_rows
-        written.frames = pc.sum(pc.list_value_length(reports["frames"])).as_py() or 0
-        codes = pc.struct_field(reports["error"], "code").drop_null()
-        written.failures.update(codes.to_pylist())
-        return written
+        Raises:
+            RunError: `run.too_many_dead`, with the reasons by count.
+        """
+        dead = self.totals.dead
+        if dead < limit.least or dead <= limit.share * self.clips:
+            return
+        reasons = ", ".join(f"{n} x {code}" for code, n in self.totals.failures.items())
+        raise RunError(
+            f"stopped: {dead} of {self.clips} clips are dead letters ({dead / self.clips:.0%}; "
+            f"ray.max_dead_share is {limit.share}): {reasons}",
+            code="run.too_many_dead",
+            hint="Mend the cause and run the same command again, then `reelsight replay` what is "
+            "committed; or raise ray.max_dead_share.",
+        )
 
-    def on_write_complete(self, write_result: WriteResult[Written]) -> None:
-        for written in write_result.write_returns:
-            self.written.add(written)
+
+def commit_shards(
+    reports: Dataset,
+    writing: Writing,
+    tally: ShardTally,
+    commit: Callable[[int, Sequence[DataFile]], bool],
+    progress: Progress,
+    limit: DeadLimit,
+) -> None:
+    """Run a dataset of Reports to its end, committing each shard as soon as it is whole.
+
+    Args:
+        reports: Report rows with the stage costs beside them, of any shards in any order.
+        writing: Where they go.
+        tally: What each shard must hold.
+        commit: Commits a shard; says whether its commit counts.
+        progress: Summed up as it goes.
+        limit: When to stop.
+
+    Raises:
+        RunError: `run.too_many_dead`.
+        StoreError: A commit cannot be written.
+    """
+    mean = sum(e.rows for e in tally.expected.values()) / max(1, len(tally.expected))
+    wrote = reports.map_batches(
+        write_reports,
+        fn_kwargs={"writing": writing},
+        batch_format="pyarrow",
+        # Larger files than the blocks that come, but no larger than a shard: it would wait for
+        # the next.
+        batch_size=max(1, min(_ROWS_PER_WRITE, int(mean))),
+    )
+    for shard, file in _parts(wrote, progress):
+        progress.totals += Totals.of([file])
+        if (files := tally.add(shard, file)) is not None:
+            if commit(shard, files):
+                progress.won += 1
+            else:
+                progress.lost += 1
+        progress.require_fewer_dead(limit)
+    progress.spoilt += len(tally.spoilt)
+    for file in tally.spoilt:
+        writing.objects.remove(file.path)
+
+
+def write_reports(batch: pa.Table, writing: Writing) -> pa.Table:
+    """Report rows to files; returns one row that says which.
+
+    Args:
+        batch: Rows of the Report schema, with the stage costs beside them.
+        writing: Where they go.
+    """
+    costs: Mapping[str, float] = {name: pc.sum(batch[name]).as_py() or 0.0 for name in COSTS}
+    reports = batch.drop_columns(list(COSTS))
+    w = writing
+    parts = write_parts(w.objects, w.run_id, w.shards, w.attempt, reports)
+    told = {"costs": costs, "parts": [[shard, asdict(file)] for shard, file in parts]}
+    return pa.table({"wrote": [json.dumps(told)]})
+
+
+def _parts(wrote: Dataset, progress: Progress) -> Iterator[tuple[int, DataFile]]:
+    """Shard and file, as they are written."""
+    for batch in wrote.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for text in batch["wrote"].to_pylist():
+            told: dict[str, Any] = json.loads(text)
+            costs = Counter(progress.costs)
+            costs.update(told["costs"])
+            progress.costs = dict(costs)
+            for shard, file in told["parts"]:
+                yield shard, DataFile(**file)

@@ -20,6 +20,11 @@ class RaySettings(Group):
             nvdec; without it every task of a node uses the first that CUDA shows.
         engine_actors: Engines; None takes one for every four of those cores, at least two.
         clips_per_block: Largest number of clips in a block of work.
+        shards: Into how many parts a new run's manifest is split, each committed as a whole; None
+            takes one for every 1024 clips, 65,536 at most. A run keeps what it began with.
+        max_dead_share: A run stops itself above this share of dead letters among the clips of one
+            try, 0..1: then something is wrong that is not the clips. 1 never stops it.
+        max_dead_least: Smallest number of dead letters that it is judged by.
     """
 
     address: str | None = None
@@ -27,3 +32,6 @@ class RaySettings(Group):
     decode_gpus: float = Field(default=0.0, ge=0.0)
     engine_actors: int | None = Field(default=None, ge=1)
     clips_per_block: int = Field(default=32, ge=1)
+    shards: int | None = Field(default=None, ge=1, le=999_999)
+    max_dead_share: float = Field(default=0.5, ge=0.0, le=1.0)
+    max_dead_least: int = Field(default=100, ge=1)

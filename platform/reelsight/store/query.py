@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from reelsight.errors import QueryError, StoreError
 from reelsight.nouns.schema import CLIP_TYPE, FAILURE_TYPE, SAMPLED_TYPE
-from reelsight.store.run import RunRecord, RunStore
+from reelsight.store.run import Run
+from reelsight.store.runs import RunStore
 
 __all__ = ["QueryResult", "connect", "query"]
 
@@ -52,10 +53,9 @@ def query(
     Raises:
         QueryError: There is no such run, or the SQL does not fit.
     """
-    store = RunStore(root)
-    record = store.latest(run_id)
+    run = RunStore(root).latest(run_id)
     try:
-        with connect(store, record) as connection:
+        with connect(run) as connection:
             cursor = connection.execute(sql)
             if not cursor or not cursor.description:
                 raise QueryError(f"{sql!r} asks nothing")
@@ -73,15 +73,19 @@ def _distinct(names: list[str]) -> tuple[str, ...]:
     )
 
 
-def connect(store: RunStore, record: RunRecord) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB connection with the views of one run.
+def connect(run: Run) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB connection with the views of what one run has committed.
 
     Raises:
-        StoreError: The run has no files.
+        StoreError: `store.no_files`: the run has committed nothing.
     """
-    paths = [str(path) for path in store.paths(record)]
+    paths = run.paths()
     if not paths:
-        raise StoreError(f"run {record.run_id} has no files", code="store.no_files")
+        raise StoreError(
+            f"run {run.run_id} has committed nothing yet",
+            code="store.no_files",
+            hint="`reelsight runs` shows what became of it.",
+        )
     # Nothing calls out unless asked: no extension is fetched for a function that SQL happens to
     # name.
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})

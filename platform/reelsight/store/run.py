@@ -1,56 +1,29 @@
-"""Runs: what one backfill wrote, and the record that makes it visible.
+"""Run: one run's plan, its commits, and how it becomes complete.
 
-A run's data files mean nothing until its record names them: readers go by the record, never by
-listing. States of a run: absent -> running (record without files) -> failed (the cluster broke) |
-complete | unbalanced (record with files and sums). A run that was killed stays `running`; only
-complete runs are read by default. Sharded commits, resume and verification will grow here; today
-a run is one commit.
-
-Layout of an output directory:
-
-    data/run=<id>/status=tagged/part-*.parquet
-    data/run=<id>/status=dead/part-*.parquet
-    runs/<id>.json
+runs/<id>/plan.json              what the run is bound to; there is no run without it
+runs/<id>/input/*.arrow          the manifest, split into shards
+runs/<id>/commits/<shard>.<generation>.json
+runs/<id>/attempts/<n>.json      each try of a driver, and <n>.end.json how it ended
+runs/<id>/_SUCCESS               once: every shard is committed, and inputs = tagged + dead
+data/<id>/<shard>/<attempt>-<part>.<status>.parquet
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from reelsight.errors import RunError, StoreError
+from reelsight.store.commits import Commit, CommitLog, DataFile, Totals, commit_of
+from reelsight.store.objects import Objects
+from reelsight.store.run_plan import RunPlan
+from reelsight.store.sealed import seal, unseal
+from reelsight.store.split import ShardInput
 
-from reelsight.atomic import write_whole
-from reelsight.errors import QueryError, StoreError
+__all__ = ["Run", "RunRecord", "State", "plain"]
 
-__all__ = ["DataFile", "RunRecord", "RunStore", "new_run_id", "write_part"]
-
-State = Literal["running", "failed", "complete", "unbalanced"]
-
-
-@dataclass(frozen=True, slots=True)
-class DataFile:
-    """One Parquet file of a run.
-
-    Attributes:
-        path: Relative to the output directory.
-        status: Partition: tagged or dead.
-        rows: Reports in it.
-        size_bytes: Its size.
-        sha256: Of its bytes, hex.
-    """
-
-    path: str
-    status: str
-    rows: int
-    size_bytes: int
-    sha256: str
+State = Literal["open", "complete", "failed", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,166 +31,176 @@ class RunRecord:
     """What is known of a run.
 
     Attributes:
-        run_id: Start time and config digest.
-        state: `complete` when every manifest row has exactly one Report.
-        config: What was done, for people and for comparison: plan, manifest, settings.
-        files: Data files, in order of path.
-        summary: Sums and rates.
-        problems: What does not add up; empty when complete.
+        run_id: Number and digest.
+        state: `complete` once `_SUCCESS` is there; else how the last try ended, or `open`: it works
+            still, or was killed.
+        rows: Clips of the manifest.
+        tagged: Clips that are.
+        dead: Dead letters.
+        frames: Frames embedded.
+        failures: Dead letters by code.
+        shards: Shards that have clips.
+        committed: Those that are done.
+        tries: How often a driver was started on it.
+        manifest: Its path, as it was given.
+        summary: Rates of the last try that ended.
+        problem: Why the last try failed or stopped.
     """
 
     run_id: str
     state: State
-    config: dict[str, Any]
-    files: tuple[DataFile, ...] = ()
+    rows: int
+    tagged: int
+    dead: int
+    frames: int
+    failures: dict[str, int]
+    shards: int
+    committed: int
+    tries: int
+    manifest: str
     summary: dict[str, Any] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
+    problem: str | None = None
+
+    @property
+    def pending(self) -> int:
+        """Clips without a Report."""
+        return self.rows - self.tagged - self.dead
 
 
-def new_run_id(digest: str) -> str:
-    """Start time in UTC, to the microsecond, and the config digest; sorts by time."""
-    now = time.time()
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
-    return f"{stamp}.{int(now % 1 * 1e6):06d}-{digest}"
-
-
-class RunStore:
-    """The runs of one output directory.
+class Run:
+    """One run of an output directory.
 
     Args:
-        root: The output directory; made when the first run starts.
+        objects: Where it lies.
+        plan: What it is bound to.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, objects: Objects, plan: RunPlan) -> None:
+        self.objects = objects
+        self.plan = plan
+        self.run_id = plan.run_id
+        self.log = CommitLog(objects, plan.run_id)
+        self._prefix = f"runs/{plan.run_id}"
 
-    def save(self, record: RunRecord) -> Path:
-        """Write a run's record atomically, replacing an earlier state of it."""
-        path = self.root / "runs" / f"{record.run_id}.json"
-        text = json.dumps(asdict(record), indent=1, sort_keys=True, default=str)
-        _write(path, text.encode())
-        return path
+    @property
+    def complete(self) -> bool:
+        """Whether every clip had its Report."""
+        return self.success() is not None
 
-    def records(self) -> list[RunRecord]:
-        """Every run, oldest first.
-
-        Raises:
-            StoreError: A record is damaged.
-        """
-        return [self._load(path) for path in sorted((self.root / "runs").glob("*.json"))]
-
-    def latest(self, run_id: str | None = None) -> RunRecord:
-        """The newest complete run, or the one asked for.
+    def success(self) -> dict[str, Any] | None:
+        """What `_SUCCESS` says; None as long as it is not there.
 
         Raises:
-            QueryError: There is none.
+            StoreError: `store.success_damaged`.
         """
-        records = self.records()
-        if run_id is not None:
-            found = [r for r in records if r.run_id == run_id and r.files]
-        else:
-            found = [r for r in records if r.state == "complete"]
-        if not found:
-            states = {r.run_id: r.state for r in records}
-            raise QueryError(
-                f"no {'complete run' if run_id is None else f'finished run {run_id!r}'} in "
-                f"{self.root}; runs there: {states or 'none'}",
-                code="store.no_run",
-                hint="Run `reelsight backfill --manifest ... --output` into this directory first.",
-            )
-        return found[-1]
-
-    def paths(self, record: RunRecord) -> list[Path]:
-        """Absolute paths of a run's data files."""
-        return [(self.root / file.path).absolute() for file in record.files]
-
-    def problems(self, record: RunRecord, expected: pa.ChunkedArray) -> tuple[str, ...]:
-        """What keeps a run from holding exactly one Report for every id; empty when nothing does.
-
-        Args:
-            record: The run, with its files.
-            expected: string, the manifest's clip_ids, unique.
-
-        Raises:
-            StoreError: A file that was written is not there, or cannot be read.
-        """
-        tables = [self._ids(file) for file in record.files]
-        chunks = [chunk for table in tables for chunk in table["clip_id"].chunks]
-        written = pa.chunked_array(chunks, type=pa.string())
-        found = [
-            f"{file.path} has {table.num_rows} rows, {file.rows} were written"
-            for file, table in zip(record.files, tables, strict=True)
-            if table.num_rows != file.rows
-        ]
-        counts = pc.value_counts(written)
-        doubled = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
-        for what, ids in (
-            ("lost", _without(expected, written)),
-            ("not in the manifest", _without(written, expected)),
-            ("written more than once", doubled),
-        ):
-            if len(ids):
-                found.append(f"{len(ids)} clips {what}, such as {ids[:3].to_pylist()}")
-        return tuple(found)
-
-    def _ids(self, file: DataFile) -> pa.Table:
+        content = self.objects.read(f"{self._prefix}/_SUCCESS")
         try:
-            return pq.read_table(self.root / file.path, columns=["clip_id"], partitioning=None)
-        except (OSError, pa.ArrowException) as error:
+            return None if content is None else unseal(content)
+        except ValueError as error:
             raise StoreError(
-                f"cannot read back {file.path}: {error}",
-                code="store.missing_file",
-                hint="Is the output directory the same, under the same path, on every node?",
+                f"_SUCCESS of run {self.run_id} is damaged: {error}",
+                code="store.success_damaged",
+                hint="Remove it and run the backfill again, which counts the commits anew.",
             ) from error
 
-    @staticmethod
-    def _load(path: Path) -> RunRecord:
+    def pending(self) -> list[ShardInput]:
+        """Shards without a commit, in order."""
+        done = self.log.heads()
+        return [item for item in self.plan.inputs if item.shard not in done]
+
+    def commit(self, shard: int, files: Sequence[DataFile], attempt: str) -> bool:
+        """Commit a whole shard; says whether this commit counts."""
+        return self.log.offer(commit_of(self.run_id, shard, 0, attempt, files))
+
+    def finish(self) -> Totals:
+        """Write `_SUCCESS`, if every clip has its Report and nobody wrote it yet.
+
+        Raises:
+            RunError: `run.incomplete`: shards are missing, or the sums do not add up.
+        """
+        # What this driver sees of another's commits may not be durable yet.
+        self.log.settle()
+        totals, rows, shards = Totals(), 0, 0
+        for commit in self.log.all():
+            totals += commit.totals
+            rows += commit.rows
+            shards += 1
+        if rows != self.plan.rows or totals.tagged + totals.dead != rows:
+            raise RunError(
+                f"run {self.run_id}: {self.plan.rows} clips, but {rows} rows in {shards} of "
+                f"{len(self.plan.inputs)} shards, {totals.tagged} tagged and {totals.dead} dead",
+                code="run.incomplete",
+                hint="Run the same command again; if it stays, `reelsight verify` says more.",
+            )
+        document = {"run_id": self.run_id, "inputs": rows, "shards": shards}
+        self.objects.create(
+            f"{self._prefix}/_SUCCESS",
+            seal(document | {"tagged": totals.tagged, "dead": totals.dead}),
+        )
+        return totals
+
+    def commits(self) -> list[Commit]:
+        """The commits that count, in order of shard."""
+        return list(self.log.all())
+
+    def paths(self) -> list[str]:
+        """Data files that count, as Arrow and DuckDB open them."""
+        return [self.objects.path(f.path) for commit in self.log.all() for f in commit.files]
+
+    def begin(self) -> str:
+        """Number this try of a driver; its name is part of every file's that it writes."""
+        taken = len(self.objects.children(f"{self._prefix}/attempts"))
+        while True:
+            taken += 1
+            attempt = f"{taken:04d}"
+            name = f"{self._prefix}/attempts/{attempt}.json"
+            if self.objects.create(name, seal({"attempt": attempt})):
+                return attempt
+
+    def note_end(
+        self, attempt: str, state: State, summary: dict[str, Any], problem: str | None
+    ) -> None:
+        """Note how a try ended; nothing is decided by it."""
+        document = {"state": state, "summary": summary, "problem": problem}
+        self.objects.create(f"{self._prefix}/attempts/{attempt}.end.json", seal(document))
+
+    def record(self) -> RunRecord:
+        """What is known of the run."""
+        totals = Totals()
+        heads = self.log.heads()
+        for shard, generation in heads.items():
+            totals += self.log.read(shard, generation).totals
+        tries, last = self._tries()
+        return RunRecord(
+            run_id=self.run_id,
+            state="complete" if self.complete else last.get("state", "open"),
+            rows=self.plan.rows,
+            tagged=totals.tagged,
+            dead=totals.dead,
+            frames=totals.frames,
+            failures=dict(totals.failures),
+            shards=len(self.plan.inputs),
+            committed=len(heads),
+            tries=tries,
+            manifest=self.plan.manifest.path,
+            summary=last.get("summary", {}),
+            problem=last.get("problem"),
+        )
+
+    def _tries(self) -> tuple[int, dict[str, Any]]:
+        """How many tries there were, and how the last one ended, if it did."""
+        names = self.objects.children(f"{self._prefix}/attempts")
+        begun = sorted(n.removesuffix(".json") for n in names if n.count(".") == 1 and n[0] != ".")
+        if not begun:
+            return 0, {}
+        content = self.objects.read(f"{self._prefix}/attempts/{begun[-1]}.end.json")
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            files = tuple(DataFile(**item) for item in document.pop("files"))
-            problems = tuple(document.pop("problems"))
-            return RunRecord(**document, files=files, problems=problems)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path} is not a run record: {error!r}") from error
+            return len(begun), {} if content is None else unseal(content)
+        except ValueError:
+            # It is for people alone: a damaged note is no note.
+            return len(begun), {}
 
 
-def write_part(root: Path, run_id: str, part: int, status: str, table: pa.Table) -> DataFile:
-    """Write one partition of one part of a run.
-
-    The name depends on the part alone, so a task that is tried again replaces what it wrote before.
-
-    Args:
-        root: The output directory.
-        run_id: The run.
-        part: Number of the write task.
-        status: Partition: tagged or dead.
-        table: Reports of that status.
-
-    Raises:
-        StoreError: The file cannot be written.
-    """
-    relative = f"data/run={run_id}/status={status}/part-{part:06d}.parquet"
-    sink = pa.BufferOutputStream()
-    # Embeddings do not compress and are not repeated: a dictionary would only cost time.
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        use_dictionary=["status", "provenance"],
-        write_statistics=True,
-    )
-    content = sink.getvalue()
-    _write(root / relative, content)
-    digest = hashlib.sha256(content).hexdigest()
-    return DataFile(relative, status, table.num_rows, content.size, digest)
-
-
-def _write(path: Path, content: Any) -> None:
-    try:
-        write_whole(path, content)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error}", code="store.unwritable") from error
-
-
-def _without(ids: pa.ChunkedArray, others: pa.ChunkedArray) -> pa.ChunkedArray:
-    return ids.filter(pc.invert(pc.is_in(ids, value_set=others.combine_chunks())))
+def plain(record: RunRecord) -> dict[str, Any]:
+    """A record for JSON."""
+    return asdict(record) | {"pending": record.pending}

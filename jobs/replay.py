@@ -1,0 +1,89 @@
+"""The replay: dead letters of one reason are tried again, and what comes of it takes their place.
+
+Run it as `python -m jobs.replay` or `reelsight replay`, when the cause is mended.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.tagging import Work, tag_shards
+from reelsight.cli import options
+from reelsight.cli.console import print_json, run_app, show_run
+from reelsight.settings import Settings
+from reelsight.store.run import RunRecord, plain
+
+__all__ = ["command", "replay"]
+
+
+def replay(
+    output: Path,
+    reason: str,
+    settings: Settings,
+    *,
+    run_id: str | None = None,
+    progress: bool = False,
+) -> RunRecord:
+    """Tag the clips again that are dead letters of a reason, in the run that has them.
+
+    Args:
+        output: Directory of runs.
+        reason: Code of the dead letters, such as `fetch.not_found`.
+        settings: As of the run: what decides a Report must be the same.
+        run_id: Which run; None for the newest.
+        progress: Whether to show Ray Data's progress bars.
+
+    Returns:
+        The run's record, with what became of them.
+
+    Raises:
+        RunConflict: The run was decided by other versions.
+        QueryError: There is no such run, or it has no such dead letters.
+    """
+    from engines.catalog import recipe_for
+    from reelsight.plan import plan_for
+    from reelsight.store.replay import Replay
+    from reelsight.store.runs import RunStore
+
+    run = RunStore(output).newest(run_id)
+    recipe = recipe_for(settings)
+    plan = plan_for(recipe, settings)
+    run.plan.require_same(plan.decided, run.plan.manifest)
+    again = Replay(run, reason)
+    again.require()
+    try:
+        tag_shards(Work(run, again.inputs, again.commit), plan, recipe, settings, progress=progress)
+    finally:
+        again.close()
+    return run.record()
+
+
+def command(
+    output: options.RunsArgument,
+    reason: Annotated[str, typer.Option("--reason", help="Code of the dead letters.")],
+    run: options.RunOption = None,
+    model: options.ModelOption = None,
+    bank: options.BankOption = None,
+    fps: options.FpsOption = None,
+    frames: options.FramesOption = None,
+    engine: options.EngineOption = None,
+    config: options.ConfigOption = None,
+    set_: options.SetOption = None,
+    json_: options.JsonOption = False,
+) -> None:
+    """Try dead letters of one reason again, with the settings of their run."""
+    from reelsight.cli.console import is_terminal
+
+    settings = options.load(config, set_, model, bank, fps, frames, engine)
+    record = replay(output, reason, settings, run_id=run, progress=is_terminal())
+    if json_:
+        print_json(plain(record))
+    else:
+        show_run(record, output)
+
+
+if __name__ == "__main__":
+    run_app(command)

@@ -1,0 +1,154 @@
+"""RunStore: the runs of one output directory; which one a command goes on with, starts or reads.
+
+Runs are numbered in the order in which they were started. No clock decides anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from reelsight.errors import ManifestError, QueryError, StoreError
+from reelsight.store.manifest import Manifest
+from reelsight.store.objects import Objects, open_objects
+from reelsight.store.run import Run
+from reelsight.store.run_plan import ManifestIdentity, RunPlan
+from reelsight.store.split import split_manifest
+
+__all__ = ["RunStore"]
+
+_CLIPS_PER_SHARD = 1024
+_MAX_SHARDS = 65_536
+
+
+class RunStore:
+    """The runs of one output directory.
+
+    Args:
+        root: The directory; made when the first run starts.
+        objects: What it is made of.
+
+    Raises:
+        StoreError: `store.no_conditional_create`: runs cannot be committed there.
+    """
+
+    def __init__(self, root: Path, objects: Objects | None = None) -> None:
+        self.root = root
+        self.objects = objects or open_objects(root)
+
+    def ids(self) -> list[str]:
+        """Every run, oldest first; a driver that was killed before its plan was there left none."""
+        found = [name for name in self.objects.children("runs") if not name.startswith(".")]
+        return [name for name in found if self.objects.read(f"runs/{name}/plan.json") is not None]
+
+    def open(self, run_id: str) -> Run:
+        """A run by its id.
+
+        Raises:
+            QueryError: `store.no_run`.
+            StoreError: `store.plan_damaged`.
+        """
+        content = self.objects.read(f"runs/{run_id}/plan.json")
+        if content is None:
+            raise self._none(f"no run {run_id!r}")
+        return Run(self.objects, RunPlan.from_bytes(content, f"{self.root}/runs/{run_id}"))
+
+    def latest(self, run_id: str | None = None) -> Run:
+        """The newest complete run, or the one asked for, complete or not.
+
+        Raises:
+            QueryError: `store.no_run`: there is none.
+        """
+        if run_id is not None:
+            return self.open(run_id)
+        for name in reversed(self.ids()):
+            run = self.open(name)
+            if run.complete:
+                return run
+        raise self._none("no complete run")
+
+    def newest(self, run_id: str | None = None) -> Run:
+        """The newest run, complete or not, or the one asked for.
+
+        Raises:
+            QueryError: `store.no_run`: there is none.
+        """
+        names = [run_id] if run_id is not None else self.ids()
+        if not names:
+            raise self._none("no run")
+        return self.open(names[-1])
+
+    def find(self, decided: Mapping[str, Any], manifest: ManifestIdentity) -> Run | None:
+        """The run that the same command goes on with: the newest of its kind that is not complete.
+
+        Where the newest of all is complete and of its kind, that one; then there is nothing to do.
+
+        Raises:
+            RunConflict: The newest run is not complete and bound to something else.
+        """
+        runs = [self.open(name) for name in reversed(self.ids())]
+        same = [run for run in runs if not run.plan.differences(decided, manifest)]
+        for run in same:
+            if not run.complete:
+                return run
+        if runs and runs[0] in same:
+            return runs[0]
+        if runs and not runs[0].complete:
+            runs[0].plan.require_same(decided, manifest)
+        return None
+
+    def start(
+        self,
+        decided: Mapping[str, Any],
+        identity: ManifestIdentity,
+        manifest: Manifest,
+        shards: int | None = None,
+    ) -> Run:
+        """Split the manifest and write the plan of a new run.
+
+        Of several drivers that start the same at the same time one writes it, and all work on it.
+
+        Args:
+            decided: What decides a Report.
+            identity: The manifest's, from before it was checked.
+            manifest: The manifest, checked.
+            shards: Into how many shards; None goes by its rows.
+
+        Raises:
+            ManifestError: `manifest.changed`: it is another by now.
+            StoreError: It cannot be written.
+        """
+        taken = [int(name[:6]) for name in self.ids() if name[:6].isdecimal()]
+        digest = RunPlan.digest(decided, identity)
+        run_id = f"{max(taken, default=0) + 1:06d}-{digest}"
+        count = shards or min(_MAX_SHARDS, -(-manifest.rows // _CLIPS_PER_SHARD))
+        prefix = f"runs/{run_id}/input/{uuid4().hex[:12]}"
+        files, inputs = split_manifest(manifest.path, manifest.rows, self.objects, prefix, count)
+        rows = sum(item.expected.rows for item in inputs)
+        if rows != manifest.rows or ManifestIdentity.of(manifest.path).sha256 != identity.sha256:
+            for file in files:
+                self.objects.remove(file.path)
+            raise ManifestError(
+                f"{manifest.path} was changed while it was read",
+                code="manifest.changed",
+                hint="Write a manifest under another name and rename it once it is whole.",
+            )
+        plan = RunPlan(run_id, dict(decided), identity, rows, count, files, tuple(inputs))
+        if not self.objects.create(plan.name, plan.to_bytes()):
+            theirs = self.open(run_id)
+            if theirs.plan != plan:
+                for file in files:
+                    self.objects.remove(file.path)
+            return theirs
+        return Run(self.objects, plan)
+
+    def _none(self, what: str) -> StoreError:
+        names = self.ids()
+        states = {name: "complete" if self.open(name).complete else "unfinished" for name in names}
+        return QueryError(
+            f"{what} in {self.root}; runs there: {states or 'none'}",
+            code="store.no_run",
+            hint="Run `reelsight backfill --manifest ... --output` into this directory first.",
+        )
