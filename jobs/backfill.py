@@ -62,10 +62,9 @@ def backfill(
     identity = ManifestIdentity.of(manifest_path)
     recipe = recipe_for(settings)
     plan = plan_for(recipe, settings)
-    run = None if new else store.find(plan.decided, identity)
-    if run is None:
-        manifest = Manifest.open(manifest_path)
-        run = store.start(plan.decided, identity, manifest, settings.ray.shards)
+    run = store.resume_or_start(
+        plan.decided, identity, lambda: Manifest.open(manifest_path), settings.ray.shards, new=new
+    )
     if run.complete:
         return run.record()
     for _ in range(_PASSES):

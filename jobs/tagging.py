@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # Ray takes a second to import; `--help` should not.
 __all__ = ["Work", "tag_shards"]
 
 _TOLD = 400
-_TYPED = re.compile(r"^reelsight\.errors\.(\w+): (.+)$", re.MULTILINE)
+_TYPED = re.compile(r"^reelsight\.errors\.(\w+): (.+)$(?:\ncode: (\S+)$)?", re.MULTILINE)
 _ANY = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Warning): .+$", re.MULTILINE)
 
 
@@ -102,9 +102,9 @@ def _cause(error: Exception, run_id: str) -> ReelsightError:
             return inner
         inner = getattr(inner, "cause", None) or inner.__cause__
     text = str(error)
-    for name, message in reversed(_TYPED.findall(text)):
+    for name, message, code in reversed(_TYPED.findall(text)):
         if kind := getattr(reelsight.errors, name, None):
-            typed: ReelsightError = kind(message)
+            typed: ReelsightError = kind(message, code=code or None)
             return typed
     first = _ANY.search(text)
     told = first[0] if first else f"{type(error).__name__}: {' '.join(text.split())}"

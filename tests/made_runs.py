@@ -63,10 +63,13 @@ def manifest_of(path: Path, ids: Sequence[str]) -> Path:
 
 def started(root: Path, manifest: Path, shards: int | None = None, new: bool = False) -> Run:
     """The run of a manifest, as a driver finds or starts it."""
-    store = RunStore(root)
-    identity = ManifestIdentity.of(manifest)
-    found = None if new else store.find(DECIDED, identity)
-    return found or store.start(DECIDED, identity, Manifest.open(manifest), shards)
+    return RunStore(root).resume_or_start(
+        DECIDED,
+        ManifestIdentity.of(manifest),
+        lambda: Manifest.open(manifest),
+        shards,
+        new=new,
+    )
 
 
 def stored_run(root: Path, *reports: Report, kind: pa.StructType | None = None) -> Run:

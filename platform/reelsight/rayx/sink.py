@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ray.data import Dataset
 
-from reelsight.errors import RunError
+from reelsight.errors import RunError, StoreError
 from reelsight.rayx.transit import COSTS
 from reelsight.store.commits import DataFile, Totals
 from reelsight.store.objects import Objects
@@ -155,7 +155,12 @@ def write_reports(batch: pa.Table, writing: Writing) -> pa.Table:
     costs: Mapping[str, float] = {name: pc.sum(batch[name]).as_py() or 0.0 for name in COSTS}
     reports = batch.drop_columns(list(COSTS))
     w = writing
-    parts = write_parts(w.objects, w.run_id, w.shards, w.attempt, reports)
+    try:
+        parts = write_parts(w.objects, w.run_id, w.shards, w.attempt, reports)
+    except StoreError as error:
+        # Ray carries an error home as text, and its code would not be in it.
+        error.add_note(f"code: {error.code}")
+        raise
     told = {"costs": costs, "parts": [[shard, asdict(file)] for shard, file in parts]}
     return pa.table({"wrote": [json.dumps(told)]})
 

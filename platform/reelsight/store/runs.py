@@ -5,7 +5,7 @@ Runs are numbered in the order in which they were started. No clock decides anyt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -80,15 +80,43 @@ class RunStore:
             raise self._none("no run")
         return self.open(names[-1])
 
-    def find(self, decided: Mapping[str, Any], manifest: ManifestIdentity) -> Run | None:
-        """The run that the same command goes on with: the newest of its kind that is not complete.
+    def resume_or_start(
+        self,
+        decided: Mapping[str, Any],
+        identity: ManifestIdentity,
+        checked: Callable[[], Manifest],
+        shards: int | None = None,
+        *,
+        new: bool = False,
+    ) -> Run:
+        """The run that a command goes on with: the newest of its kind that is not complete.
 
-        Where the newest of all is complete and of its kind, that one; then there is nothing to do.
+        Where the newest of all is complete and of its kind, that one, and there is nothing to do.
+        Else a new one. Of several drivers that start the same at the same time one writes its plan,
+        and all work on it.
+
+        Args:
+            decided: What decides a Report.
+            identity: The manifest's, from before it is checked.
+            checked: Opens the manifest and checks it; asked for a new run alone.
+            shards: Into how many shards a new run is split; None goes by its rows.
+            new: Start another run, whatever is there.
 
         Raises:
             RunConflict: The newest run is not complete and bound to something else.
+            ManifestError: As `checked`; `manifest.changed`: it is another by now.
+            StoreError: It cannot be written.
         """
-        runs = [self.open(name) for name in reversed(self.ids())]
+        # Listed once: a number that is taken by somebody else since is either the same run, whose
+        # plan is theirs then, or another with the same number.
+        there = self.ids()
+        found = None if new else self._find(there, decided, identity)
+        return found or self._start(there, decided, identity, checked(), shards)
+
+    def _find(
+        self, there: list[str], decided: Mapping[str, Any], manifest: ManifestIdentity
+    ) -> Run | None:
+        runs = [self.open(name) for name in reversed(there)]
         same = [run for run in runs if not run.plan.differences(decided, manifest)]
         for run in same:
             if not run.complete:
@@ -99,28 +127,15 @@ class RunStore:
             runs[0].plan.require_same(decided, manifest)
         return None
 
-    def start(
+    def _start(
         self,
+        there: list[str],
         decided: Mapping[str, Any],
         identity: ManifestIdentity,
         manifest: Manifest,
-        shards: int | None = None,
+        shards: int | None,
     ) -> Run:
-        """Split the manifest and write the plan of a new run.
-
-        Of several drivers that start the same at the same time one writes it, and all work on it.
-
-        Args:
-            decided: What decides a Report.
-            identity: The manifest's, from before it was checked.
-            manifest: The manifest, checked.
-            shards: Into how many shards; None goes by its rows.
-
-        Raises:
-            ManifestError: `manifest.changed`: it is another by now.
-            StoreError: It cannot be written.
-        """
-        taken = [int(name[:6]) for name in self.ids() if name[:6].isdecimal()]
+        taken = [int(name[:6]) for name in there if name[:6].isdecimal()]
         digest = RunPlan.digest(decided, identity)
         run_id = f"{max(taken, default=0) + 1:06d}-{digest}"
         count = shards or min(_MAX_SHARDS, -(-manifest.rows // _CLIPS_PER_SHARD))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 from reelsight.errors import ManifestError, ReelsightError, RunConflict, RunError, StoreError
 from reelsight.plan import TaggingPlan
 from reelsight.store import split
+from reelsight.store.disk import Disk
 from reelsight.store.ids import hash_ids, ids_digest, shards_of, sum_digests
 from reelsight.store.manifest import Manifest
 from reelsight.store.objects import LocalObjects
@@ -134,18 +136,22 @@ def test_a_run_goes_on_where_its_commits_end(tmp_path: Path) -> None:
     assert started(tmp_path / "out", manifest, new=True).run_id == f"000002{run.run_id[6:]}"
 
 
+def never() -> Manifest:
+    raise AssertionError("a manifest is read again for a new run alone")
+
+
 def test_a_changed_manifest_or_config_is_refused_by_name(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path / "m", ["a", "b"])
     run = started(tmp_path / "out", manifest)
     store = RunStore(tmp_path / "out")
     identity = ManifestIdentity.of(manifest)
     with pytest.raises(RunConflict, match=r"bank: was 'b', is 'c'$") as caught:
-        store.find(DECIDED | {"bank": "c"}, identity)
+        store.resume_or_start(DECIDED | {"bank": "c"}, identity, never)
     assert caught.value.code == "run.config_changed"
     assert "--new" in caught.value.hint
     manifest_of(manifest, ["a", "b", "c"])
     with pytest.raises(RunConflict, match="manifest: sha256 was") as caught:
-        store.find(DECIDED, ManifestIdentity.of(manifest))
+        store.resume_or_start(DECIDED, ManifestIdentity.of(manifest), never)
     assert caught.value.code == "run.manifest_changed"
     # A manifest that was moved is the same one.
     moved = manifest_of(tmp_path / "moved", ["a", "b"])
@@ -172,7 +178,7 @@ def test_a_manifest_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> 
     manifest_of(path, ["a", "b"])
     store = RunStore(tmp_path / "out")
     with pytest.raises(ManifestError) as caught:
-        store.start(DECIDED, identity, checked)
+        store.resume_or_start(DECIDED, identity, lambda: checked)
     assert caught.value.code == "manifest.changed"
     assert store.ids() == []
     assert store.objects.names("runs") == []
@@ -205,21 +211,16 @@ def test_stores_that_cannot_create_only_if_absent_are_refused(tmp_path: Path) ->
         RunStore(Path("s3://bucket/out"))
     assert caught.value.code == "store.no_conditional_create"
 
-    class NoLinks(LocalObjects):
-        pass
-
-    import errno
-
-    from reelsight.store.disk import Disk
-
     class Fat(Disk):
         def link(self, source: Path, target: Path) -> None:
             raise OSError(errno.EPERM, "Operation not permitted")
 
     manifest = manifest_of(tmp_path / "m", ["a"])
-    store = RunStore(tmp_path / "out", NoLinks(tmp_path / "out", Fat()))
+    store = RunStore(tmp_path / "out", LocalObjects(tmp_path / "out", Fat()))
     with pytest.raises(ReelsightError) as refused:
-        store.start(DECIDED, ManifestIdentity.of(manifest), Manifest.open(manifest))
+        store.resume_or_start(
+            DECIDED, ManifestIdentity.of(manifest), lambda: Manifest.open(manifest)
+        )
     assert refused.value.code == "store.no_conditional_create"
 
 
