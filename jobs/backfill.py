@@ -71,7 +71,8 @@ def backfill(
         # More than one pass only where Ray gave a task's rows twice and a shard was spoilt.
         if not (pending := run.pending()):
             break
-        tag_shards(Work(run, pending, run.commit), plan, recipe, settings, progress=progress)
+        work = Work(run, pending, run.commit, settings.ray.max_dead_share)
+        tag_shards(work, plan, recipe, settings, progress=progress)
     run.finish()
     return run.record()
 

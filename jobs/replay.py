@@ -55,7 +55,9 @@ def replay(
     again = Replay(run, reason)
     again.require()
     try:
-        tag_shards(Work(run, again.inputs, again.commit), plan, recipe, settings, progress=progress)
+        # All of them were dead before: nothing is learnt from how many stay so.
+        work = Work(run, again.inputs, again.commit, max_dead_share=1.0)
+        tag_shards(work, plan, recipe, settings, progress=progress)
     finally:
         again.close()
     return run.record()

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import reelsight.errors
-from reelsight.errors import ReelsightError, RunError
+from reelsight.errors import ReelsightError, RunError, StoreError
 from reelsight.settings import Settings
 from reelsight.store.commits import DataFile
 from reelsight.store.run import Run, State
@@ -40,11 +41,13 @@ class Work:
         run: The run.
         inputs: Clips, by shard; at least one shard.
         commit: Commits the files of a shard as this attempt's; says whether the commit counts.
+        max_dead_share: Above which share of dead letters to stop.
     """
 
     run: Run
     inputs: Sequence[ShardInput]
     commit: Callable[[int, Sequence[DataFile], str], bool]
+    max_dead_share: float
 
 
 def tag_shards(
@@ -79,13 +82,14 @@ def tag_shards(
                 ShardTally({item.shard: item.expected for item in work.inputs}),
                 lambda shard, files: work.commit(shard, files, attempt),
                 done,
-                DeadLimit(settings.ray.max_dead_share, settings.ray.max_dead_least),
+                DeadLimit(work.max_dead_share, settings.ray.max_dead_least),
             )
             wall_s = time.perf_counter() - started
     except Exception as error:  # Boundary: whatever ended the try, its note must say so.
         failure = _cause(error, run.run_id)
         state: State = "stopped" if failure.code == "run.too_many_dead" else "failed"
-        run.note_end(attempt, state, {}, failure.message)
+        with suppress(StoreError):  # What ended the try may be the disk.
+            run.note_end(attempt, state, {}, failure.message)
         raise failure from error
     run.note_end(attempt, "open", _summary(done, wall_s, widths), None)
     return done

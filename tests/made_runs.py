@@ -17,7 +17,7 @@ from reelsight.store.parts import write_parts
 from reelsight.store.run import Run
 from reelsight.store.run_plan import ManifestIdentity
 from reelsight.store.runs import RunStore
-from reelsight.store.split import ShardInput, read_slice
+from reelsight.store.split import ShardInput, read_shard
 from reelsight.store.tally import ShardTally
 
 PROVENANCE = Provenance("m", "0" * 64, "fake/1/fp32", "1" * 16, "b", "2" * 64, "rate:1", "0.1.0")
@@ -85,7 +85,7 @@ def stored_run(root: Path, *reports: Report, kind: pa.StructType | None = None) 
 
 
 def clips_of(objects: Objects, item: ShardInput) -> list[str]:
-    ids: list[str] = read_slice(objects.path(item.path), item.batch)["clip_id"].to_pylist()
+    ids: list[str] = read_shard(objects.path(item.path), item.batch)["clip_id"].to_pylist()
     return ids
 
 

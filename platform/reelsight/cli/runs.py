@@ -76,6 +76,8 @@ def _show(found: Verification) -> None:
     lines = [f"{found.files} files hashed; manifest: {found.manifest}"]
     lines += [f"{f.code}: {f.where}: {f.message}" for f in found.findings]
     if found.garbage:
-        lines.append(f"{len(found.garbage)} files that no commit names, and may be deleted:")
+        lines.append(
+            f"{len(found.garbage)} files count for nothing; delete them when no driver works:"
+        )
         lines += [f"  {name}" for name in found.garbage[:_GARBAGE]]
     show_lines(f"run {found.run_id} is {found.state}: {sums}", lines)

@@ -1,4 +1,4 @@
-"""Shards as a Ray dataset: pieces of them go round, and each is read where it is decoded next."""
+"""Shards as a Ray dataset: their places go round, and each is read by a worker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import ray
 from ray.data import Dataset
 
 from reelsight.store.objects import Objects
-from reelsight.store.split import ShardInput, read_slice
+from reelsight.store.split import ShardInput, read_shard
 
 __all__ = ["ShardSource"]
 
@@ -32,29 +32,21 @@ class ShardSource:
         self._objects = objects
         self._inputs = inputs
         self.rows = sum(item.expected.rows for item in inputs)
-        schema = read_slice(objects.path(inputs[0].path), inputs[0].batch, 0, 0).schema
+        schema = read_shard(objects.path(inputs[0].path), inputs[0].batch).schema
         extra = [field for field in schema if field.name not in _KEY]
         self.carried = pa.struct(extra) if extra else None
 
     def read(self, rows_per_block: int) -> Dataset:
-        """Blocks of so many clips at most, none with clips of two shards."""
-        pieces = [
-            {
-                "path": self._objects.path(item.path),
-                "batch": item.batch,
-                "start": start,
-                "rows": min(rows_per_block, item.expected.rows - start),
-            }
-            for item in self._inputs
-            for start in range(0, item.expected.rows, rows_per_block)
-        ]
+        """Blocks of so many clips at most."""
+        places = [{"path": self._objects.path(i.path), "batch": i.batch} for i in self._inputs]
         return (
-            ray.data.from_arrow(pa.Table.from_pylist(pieces))
+            ray.data.from_arrow(pa.Table.from_pylist(places))
             .repartition(target_num_rows_per_block=1)
-            .map_batches(read_piece, batch_format="pyarrow", batch_size=None)
+            .map_batches(read_shards, batch_format="pyarrow", batch_size=None)
+            .repartition(target_num_rows_per_block=rows_per_block)
         )
 
 
-def read_piece(pieces: pa.Table) -> pa.Table:
-    """Pieces of shards to their clips."""
-    return pa.concat_tables(read_slice(**piece) for piece in pieces.to_pylist())
+def read_shards(places: pa.Table) -> pa.Table:
+    """Places of shards to their clips."""
+    return pa.concat_tables(read_shard(**place) for place in places.to_pylist())

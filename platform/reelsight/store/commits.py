@@ -165,7 +165,7 @@ class CommitLog:
             raise StoreError(
                 f"{name} is no commit: {error}",
                 code="store.commit_damaged",
-                hint="Remove it and run the backfill again: its shard is made anew.",
+                hint="Remove all commits of its shard and run the backfill again: it is made anew.",
             ) from error
         return commit
 

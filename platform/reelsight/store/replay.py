@@ -19,7 +19,7 @@ from reelsight.errors import QueryError, StoreError
 from reelsight.store.commits import Commit, DataFile, commit_of
 from reelsight.store.parts import write_rows
 from reelsight.store.run import Run
-from reelsight.store.split import ShardInput, read_slice, write_shards
+from reelsight.store.split import ShardInput, read_shard, write_shards
 
 __all__ = ["Replay"]
 
@@ -100,7 +100,7 @@ class Replay:
             [t.filter(self._of_reason(t))["clip_id"].combine_chunks() for t in found]
         )
         (source,) = (item for item in self._run.plan.inputs if item.shard == commit.shard)
-        clips = read_slice(self._run.objects.path(source.path), source.batch)
+        clips = read_shard(self._run.objects.path(source.path), source.batch)
         return clips.filter(pc.is_in(clips["clip_id"].cast(pa.string()), value_set=ids))
 
     def _of_reason(self, rows: pa.Table) -> pa.ChunkedArray:

@@ -42,7 +42,7 @@ class RunRecord:
         shards: Shards that have clips.
         committed: Those that are done.
         tries: How often a driver was started on it.
-        manifest: Its path, as it was given.
+        manifest: Its path.
         summary: Rates of the last try that ended.
         problem: Why the last try failed or stopped.
     """
@@ -84,8 +84,8 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether every clip had its Report."""
-        return self.success() is not None
+        """Whether every clip has its Report: `_SUCCESS` says so, and no commit is gone since."""
+        return self.success() is not None and not self.pending()
 
     def success(self) -> dict[str, Any] | None:
         """What `_SUCCESS` says; None as long as it is not there.

@@ -27,7 +27,7 @@ class ManifestIdentity:
     """Which manifest a run is of.
 
     Attributes:
-        path: As it was given; a moved manifest is the same one.
+        path: Where it was; a moved manifest is the same one.
         sha256: Of its bytes, hex.
     """
 
@@ -45,7 +45,7 @@ class ManifestIdentity:
             raise ManifestError(f"no manifest file at {path}", code="manifest.missing")
         try:
             with path.open("rb") as file:
-                return cls(str(path), file_digest(file, "sha256").hexdigest())
+                return cls(str(path.absolute()), file_digest(file, "sha256").hexdigest())
         except OSError as error:
             raise ManifestError(f"cannot read {path}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""The manifest, split by hash of clip_id into the shards of a run; written once, read by slices.
+"""The manifest, split by hash of clip_id into the shards of a run; written once, read by shards.
 
 A split is a few Arrow IPC files with one record batch a shard: a worker reads the batch it needs
 and nothing else, and every type that Arrow has comes back as it was. A manifest of any length is
@@ -23,7 +23,7 @@ from reelsight.store.ids import hash_ids, ids_digest, shards_of
 from reelsight.store.objects import Objects
 from reelsight.store.tally import Expected
 
-__all__ = ["ShardInput", "SplitFile", "read_slice", "split_manifest", "write_shards"]
+__all__ = ["ShardInput", "SplitFile", "read_shard", "split_manifest", "write_shards"]
 
 _BUCKET_ROWS = 2**19
 
@@ -121,23 +121,20 @@ def write_shards(
     return SplitFile(name, len(ordered), sha256(content).hexdigest()), inputs
 
 
-def read_slice(path: str, batch: int, start: int = 0, rows: int | None = None) -> pa.Table:
+def read_shard(path: str, batch: int) -> pa.Table:
     """Clips of a shard.
 
     Args:
         path: File of a split, as Arrow opens it.
         batch: Number of the record batch.
-        start: First row in it.
-        rows: How many; None for all that follow.
 
     Raises:
         StoreError: `store.input_damaged`: it is not there, or not what was written.
     """
     try:
         with pa.OSFile(path) as source:
-            found = pa.ipc.open_file(source).get_batch(batch).slice(start, rows)
             # What was read is a copy: nothing of it refers to the file.
-            return pa.Table.from_batches([found])
+            return pa.Table.from_batches([pa.ipc.open_file(source).get_batch(batch)])
     except (OSError, pa.ArrowException) as error:
         raise StoreError(
             f"cannot read the split {path}: {error}",

@@ -20,7 +20,7 @@ from reelsight.store.commits import Commit, DataFile
 from reelsight.store.ids import hash_ids, ids_digest, sum_digests
 from reelsight.store.run import Run
 from reelsight.store.run_plan import ManifestIdentity
-from reelsight.store.split import ShardInput, read_slice
+from reelsight.store.split import ShardInput, read_shard
 
 __all__ = ["Finding", "Verification", "verify"]
 
@@ -108,9 +108,10 @@ def verify(run: Run) -> Verification:
                 whole.append(table)
         findings += _shard(run, source, commits[-1], whole)
     findings += _success(run, pending)
-    below = (f"data/{run.run_id}", f"runs/{run.run_id}/commits")
+    named.update(file.path for file in run.plan.files)
+    below = (f"data/{run.run_id}", f"runs/{run.run_id}")
     objects = [name for prefix in below for name in run.objects.names(prefix)]
-    garbage = [n for n in objects if n not in named and not n.endswith(".json")]
+    garbage = [n for n in objects if n not in named and not n.endswith((".json", "/_SUCCESS"))]
     return Verification(
         run.run_id,
         run.plan.rows,
@@ -173,7 +174,7 @@ def _shard(
     if (commit.rows, commit.ids) != (source.expected.rows, source.expected.ids):
         yield Finding("commit_differs", where, f"{commit.rows} of {source.expected.rows} clips")
     try:
-        asked = read_slice(run.objects.path(source.path), source.batch)["clip_id"]
+        asked = read_shard(run.objects.path(source.path), source.batch)["clip_id"]
     except StoreError:
         return  # Its file is named already.
     wanted = asked.combine_chunks().cast(pa.string())

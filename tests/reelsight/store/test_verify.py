@@ -54,6 +54,19 @@ def test_clips_that_wait_are_no_damage(run: Run) -> None:
     assert all("/000001/" in name for name in found.garbage)
 
 
+def test_a_shard_whose_commit_is_removed_is_made_anew(run: Run) -> None:
+    at(run, "/000001/").unlink()
+    assert verify(run).state == "damaged"
+    at(run, "000001.0000.json").unlink()
+    assert not run.complete
+    again = started(Path(run.objects.path("")), Path(run.plan.manifest.path))
+    assert again.run_id == run.run_id
+    assert work(again, again.objects, again.begin()) == 1
+    again.finish()
+    assert again.complete
+    assert verify(again).state == "complete"
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
