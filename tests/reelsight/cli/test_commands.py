@@ -44,6 +44,9 @@ def test_help_lists_every_command_and_does_not_import_ray() -> None:
         "tag",
         "backfill",
         "query",
+        "replay",
+        "runs",
+        "verify",
         "bank",
         "models",
         "doctor",
@@ -104,6 +107,14 @@ def test_backfill_and_query(samples: list[SampleClip], tmp_path: Path) -> None:
     rows = lines(run("query", out, "select clip_id, tag_count from clips order by 1", "--json"))
     assert [row["clip_id"] for row in rows] == sorted(clip.clip_id for clip in samples)
     assert "clip_id" in run("query", out, "select * from tags limit 1")
+    (told,) = lines(run("runs", out, "--json"))
+    assert (told["state"], told["tagged"], told["pending"]) == ("complete", len(samples), 0)
+    assert f"{len(samples)} tagged + 0 dead + 0 pending" in run("verify", out)
+    reason = ("--reason", "fetch.not_found", "--engine", "fake")
+    assert "error run.no_such_dead: " in run("replay", out, *reason, code=2)
+    next((out / "data").rglob("*.parquet")).unlink()
+    damaged = json.loads(run("verify", out, "--json", code=4))
+    assert [f["code"] for f in damaged["findings"]] == ["file_missing", "ids_lost"]
 
 
 @pytest.mark.parametrize(
