@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from reelsight.cli import options
-from reelsight.cli.console import print_json, show_lines, show_table
+from reelsight.cli.console import print_json, show_error, show_lines, show_table
 
 if TYPE_CHECKING:
     from reelsight.store.verify import Verification
@@ -20,11 +20,20 @@ _GARBAGE = 10
 
 def runs(output: options.RunsArgument, json_: options.JsonOption = False) -> None:
     """List runs: state, clips, rate and dead letters by reason; --json prints one a line."""
+    from reelsight.errors import StoreError
     from reelsight.store.run import plain
     from reelsight.store.runs import RunStore
 
     store = RunStore(output)
-    records = [store.open(run_id).record() for run_id in store.ids()]
+    records, damaged = [], []
+    for run_id in store.ids():
+        try:
+            records.append(store.open(run_id).record())
+        except StoreError as error:
+            # One run that is damaged hides no other.
+            damaged.append((run_id, error))
+    for run_id, error in damaged:
+        show_error(StoreError(f"{run_id}: {error.message}", code=error.code, hint=error.hint))
     if json_:
         for record in records:
             print_json(plain(record))
