@@ -11,6 +11,7 @@ from reelsight.cli import options
 from reelsight.cli.console import print_json, show_error, show_lines, show_table
 
 if TYPE_CHECKING:
+    from reelsight.store.run import RunRecord
     from reelsight.store.verify import Verification
 
 __all__ = ["runs", "verify"]
@@ -25,15 +26,16 @@ def runs(output: options.RunsArgument, json_: options.JsonOption = False) -> Non
     from reelsight.store.runs import RunStore
 
     store = RunStore(output)
-    records, damaged = [], []
+    records: list[RunRecord] = []
+    damaged: list[tuple[str, StoreError]] = []
     for run_id in store.ids():
         try:
             records.append(store.open(run_id).record())
         except StoreError as error:
             # One run that is damaged hides no other.
             damaged.append((run_id, error))
-    for run_id, error in damaged:
-        show_error(StoreError(f"{run_id}: {error.message}", code=error.code, hint=error.hint))
+    for name, why in damaged:
+        show_error(StoreError(f"{name}: {why.message}", code=why.code, hint=why.hint))
     if json_:
         for record in records:
             print_json(plain(record))

@@ -98,6 +98,8 @@ def verify(run: Run) -> Verification:
         except StoreError as error:
             where = f"shard {source.shard:06d}"
             findings.append(Finding("commit_damaged", where, error.message))
+            # Nobody knows which of its files counted.
+            named.update(run.objects.names(f"data/{run.run_id}/{source.shard:06d}"))
             continue
         named.update(file.path for commit in commits for file in commit.files)
         whole = []

@@ -122,6 +122,11 @@ def test_damage_is_named(run: Run, code: str, harm: Callable[[Run], None]) -> No
     assert code in {f.code for f in found.findings}
 
 
+def test_files_of_a_damaged_commit_are_not_called_garbage(run: Run) -> None:
+    cut(at(run, "000002.0000.json"))
+    assert verify(run).garbage == ()
+
+
 def test_a_file_that_lies_about_its_rows_is_named(run: Run) -> None:
     commit = run.log.read(0, 0)
     path = at(run, "000000.0000.json")
