@@ -9,15 +9,22 @@ clip is in `reelsight.steps`, how it is spread is in `reelsight.rayx`, what coun
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from jobs.tagging import Work, tag_shards
+from jobs.tagging import ShardWork, tag_shards
 from reelsight.cli import options
 from reelsight.cli.console import print_json, run_app, show_run
 from reelsight.settings import Settings
 from reelsight.store.objects import Objects
 from reelsight.store.run import RunRecord, plain
+
+if TYPE_CHECKING:  # Ray takes a second to import; `--help` should not.
+    from ray.data import Dataset
+
+    from reelsight.rayx.cluster import Widths
+    from reelsight.rayx.source import ShardSource
 
 __all__ = ["backfill", "command"]
 
@@ -67,12 +74,18 @@ def backfill(
     )
     if run.complete:
         return run.record()
+
+    def reports(source: ShardSource, widths: Widths) -> Dataset:
+        from reelsight.rayx.dataset import tag_dataset
+
+        return tag_dataset(source, plan, recipe, settings, widths)
+
     for _ in range(_PASSES):
         # More than one pass only where Ray gave a task's rows twice and a shard was spoilt.
         if not (pending := run.pending()):
             break
-        work = Work(run, pending, run.commit, settings.ray.max_dead_share)
-        tag_shards(work, plan, recipe, settings, progress=progress)
+        work = ShardWork(run, pending, reports, run.commit, settings.ray.max_dead_share)
+        tag_shards(work, settings, progress=progress)
     run.finish()
     return run.record()
 

@@ -6,15 +6,21 @@ Run it as `python -m jobs.replay` or `reelsight replay`, when the cause is mende
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.tagging import Work, tag_shards
+from jobs.tagging import ShardWork, tag_shards
 from reelsight.cli import options
 from reelsight.cli.console import print_json, run_app, show_run
 from reelsight.settings import Settings
 from reelsight.store.run import RunRecord, plain
+
+if TYPE_CHECKING:  # Ray takes a second to import; `--help` should not.
+    from ray.data import Dataset
+
+    from reelsight.rayx.cluster import Widths
+    from reelsight.rayx.source import ShardSource
 
 __all__ = ["command", "replay"]
 
@@ -52,12 +58,18 @@ def replay(
     recipe = recipe_for(settings)
     plan = plan_for(recipe, settings)
     run.plan.require_same(plan.decided, run.plan.manifest)
+
+    def reports(source: ShardSource, widths: Widths) -> Dataset:
+        from reelsight.rayx.dataset import tag_dataset
+
+        return tag_dataset(source, plan, recipe, settings, widths)
+
     again = Replay(run, reason)
     again.require()
     try:
         # All of them were dead before: nothing is learnt from how many stay so.
-        work = Work(run, again.inputs, again.commit, max_dead_share=1.0)
-        tag_shards(work, plan, recipe, settings, progress=progress)
+        work = ShardWork(run, again.inputs, reports, again.commit, max_dead_share=1.0)
+        tag_shards(work, settings, progress=progress)
     finally:
         again.close()
     return run.record()

@@ -21,12 +21,13 @@ from reelsight.store.run import Run, State
 from reelsight.store.split import ShardInput
 
 if TYPE_CHECKING:  # Ray takes a second to import; `--help` should not.
-    from reelsight.engine import EngineRecipe
-    from reelsight.plan import TaggingPlan
+    from ray.data import Dataset
+
     from reelsight.rayx.cluster import Widths
     from reelsight.rayx.sink import Progress
+    from reelsight.rayx.source import ShardSource
 
-__all__ = ["Work", "tag_shards"]
+__all__ = ["ShardWork", "tag_shards"]
 
 _TOLD = 400
 _TYPED = re.compile(r"^reelsight\.errors\.(\w+): (.+)$(?:\ncode: (\S+)$)?", re.MULTILINE)
@@ -34,37 +35,31 @@ _ANY = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Warning): .+$", re.MULTIL
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ShardWork:
     """What a try is to do.
 
     Attributes:
         run: The run.
         inputs: Clips, by shard; at least one shard.
+        reports: The dataset of Reports of these clips, at these widths.
         commit: Commits the files of a shard as this attempt's; says whether the commit counts.
         max_dead_share: Above which share of dead letters to stop.
     """
 
     run: Run
     inputs: Sequence[ShardInput]
+    reports: Callable[[ShardSource, Widths], Dataset]
     commit: Callable[[int, Sequence[DataFile], str], bool]
     max_dead_share: float
 
 
-def tag_shards(
-    work: Work,
-    plan: TaggingPlan,
-    recipe: EngineRecipe,
-    settings: Settings,
-    *,
-    progress: bool = False,
-) -> Progress:
+def tag_shards(work: ShardWork, settings: Settings, *, progress: bool = False) -> Progress:
     """Tag the clips of shards, and commit each shard as soon as it is whole.
 
     Raises:
         ReelsightError: What ended it; what was committed stays.
     """
     from reelsight.rayx.cluster import ray_session
-    from reelsight.rayx.dataset import tag_dataset
     from reelsight.rayx.sink import DeadLimit, Progress, Writing, commit_shards
     from reelsight.rayx.source import ShardSource
     from reelsight.store.tally import ShardTally
@@ -77,7 +72,7 @@ def tag_shards(
             started = time.perf_counter()
             source = ShardSource(run.objects, work.inputs)
             commit_shards(
-                tag_dataset(source, plan, recipe, settings, widths),
+                work.reports(source, widths),
                 Writing(run.objects, run.run_id, run.plan.shards, attempt),
                 ShardTally({item.shard: item.expected for item in work.inputs}),
                 lambda shard, files: work.commit(shard, files, attempt),
