@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from engines.runtimes.ort_marks import OpenPair
     from reelsight.settings import Settings
 
-__all__ = ["LedgerOption", "PairOption", "load", "opened", "user"]
+__all__ = ["LedgerOption", "PairOption", "load", "opened", "opened_to_trace", "user"]
 
 LedgerOption = Annotated[
     str | None, typer.Option("--ledger", help="SQLite file or postgresql:// URL.")
@@ -22,12 +22,18 @@ PairOption = Annotated[
 ]
 
 
-def load(config: Path | None, ledger: str | None, pair: Path | None = None) -> Settings:
-    """Settings with the ledger and the pair that flags name."""
+def load(
+    config: Path | None,
+    ledger: str | None,
+    pair: Path | None = None,
+    precision: str | None = None,
+) -> Settings:
+    """Settings with the ledger, the pair and the extractor's precision that flags name."""
     from reelsight.settings import Settings
 
     named = None if pair is None else str(pair)
-    return Settings.load(config, {"marks.ledger": ledger, "marks.pair": named})
+    flags = {"marks.ledger": ledger, "marks.pair": named, "marks.precision": precision}
+    return Settings.load(config, flags)
 
 
 def opened(settings: Settings) -> OpenPair:
@@ -49,6 +55,18 @@ def opened(settings: Settings) -> OpenPair:
         )
     engine = settings.engine
     return open_pair(settings.marks.pair, buckets=engine.buckets, threads=engine.threads)
+
+
+def opened_to_trace(settings: Settings) -> OpenPair:
+    """The pair with the extractor that `marks.precision` asks for.
+
+    Raises:
+        ConfigError, ModelError, EngineError: As opened.
+        PackageError: No package of that precision is usable here.
+    """
+    from engines.marks.opening import with_wanted_reader
+
+    return with_wanted_reader(opened(settings), settings)
 
 
 def user() -> str:
