@@ -8,7 +8,7 @@ DEMO := .demo
 .PHONY: .python demo test check test-export test-trt bench-pipeline bench-poison bench-decode bench-online fuzz-media bench-engines bench-marks lock clean
 
 demo: $(VENV)/.base
-	@bash scripts/demo.sh $(BIN) $(DEMO)
+	@bash scripts/demo.sh $(BIN) $(DEMO) $(PAIR)
 
 test: $(VENV)/.dev .venv-s3/.done .redis/.done .postgres/.done
 	$(BIN)/pytest
@@ -65,10 +65,11 @@ bench-engines:
 	PYTHONPATH=platform:. $(PYTHON) -m benchmarks.engines --profile
 	PYTHONPATH=platform:. $(PYTHON) -m benchmarks.tables
 
-# The null and the power of leak tracing: a million codes that are nobody's, and marked copies.
-bench-marks: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.marks
-	$(BIN)/python -m benchmarks.tables
+# The null and the power of leak tracing: a million codes that are nobody's, and marked copies. With
+# PAIR=DIR that pair beside invisible-watermark on real clips, too.
+bench-marks: .venv-bench-marks/.done
+	.venv-bench-marks/bin/python -m benchmarks.marks $(if $(PAIR),--pair $(PAIR))
+	.venv-bench-marks/bin/python -m benchmarks.tables
 
 .python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
@@ -118,4 +119,4 @@ lock:
 	uv pip compile pyproject.toml requirements/build.in --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -c requirements/base.lock -o requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-bench-online .venv-s3 .redis .postgres $(DEMO) .bench-decode .bench-poison .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-bench-online .venv-bench-marks .venv-s3 .redis .postgres $(DEMO) .bench-decode .bench-poison .mypy_cache .ruff_cache .import_linter_cache

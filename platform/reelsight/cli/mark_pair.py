@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from engines.runtimes.ort_marks import OpenPair
     from reelsight.settings import Settings
 
-__all__ = ["LedgerOption", "PairOption", "load", "opened", "opened_to_trace", "user"]
+__all__ = ["LedgerOption", "PairOption", "load", "opened", "opened_to_trace", "pair_of", "user"]
 
 LedgerOption = Annotated[
     str | None, typer.Option("--ledger", help="SQLite file or postgresql:// URL.")
@@ -36,8 +36,17 @@ def load(
     return Settings.load(config, flags)
 
 
+def pair_of(settings: Settings) -> Path | None:
+    """The directory of the pair: the settings', else the shipped one; None where neither is."""
+    from reelsight.models import MARK
+
+    if settings.marks.pair is not None:
+        return settings.marks.pair
+    return MARK if (MARK / "CARD.md").is_file() else None
+
+
 def opened(settings: Settings) -> OpenPair:
-    """The pair of the settings, checked and ready.
+    """The pair of the settings, or the shipped one, checked and ready.
 
     Raises:
         ConfigError: `config.no_mark_pair`: none is named.
@@ -47,14 +56,15 @@ def opened(settings: Settings) -> OpenPair:
     from engines.runtimes.ort_marks import open_pair
     from reelsight.errors import ConfigError
 
-    if settings.marks.pair is None:
+    pair = pair_of(settings)
+    if pair is None:
         raise ConfigError(
             "no pair of networks is named, and none is shipped",
             code="config.no_mark_pair",
             hint="Give --pair DIR or set marks.pair; `python -m training.marks` trains one.",
         )
     engine = settings.engine
-    return open_pair(settings.marks.pair, buckets=engine.buckets, threads=engine.threads)
+    return open_pair(pair, buckets=engine.buckets, threads=engine.threads)
 
 
 def opened_to_trace(settings: Settings) -> OpenPair:
