@@ -10,7 +10,7 @@ DEMO := .demo
 demo: $(VENV)/.base
 	@bash scripts/demo.sh $(BIN) $(DEMO) $(PAIR)
 
-test: $(VENV)/.dev .venv-s3/.done .redis/.done .postgres/.done
+test: $(VENV)/.dev .venv-s3/.done .redis/.done .postgres/.done .chromium/.done
 	$(BIN)/pytest
 
 check: $(VENV)/.dev
@@ -113,10 +113,14 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.base
 .redis/.done: scripts/redis_server.sh
 	@bash scripts/redis_server.sh .redis
 
+# A headless Chromium, for the test that looks at a page of evidence.
+.chromium/.done: scripts/chromium.sh
+	@bash scripts/chromium.sh .chromium
+
 # Needs uv; writes locks with hashes that name no index.
 lock:
 	uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements/base.lock
 	uv pip compile pyproject.toml requirements/build.in --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -c requirements/base.lock -o requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-bench-online .venv-bench-marks .venv-s3 .redis .postgres $(DEMO) .bench-decode .bench-poison .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-bench-online .venv-bench-marks .venv-s3 .redis .postgres .chromium $(DEMO) .bench-decode .bench-poison .mypy_cache .ruff_cache .import_linter_cache
