@@ -8,14 +8,14 @@ DEMO := .demo
 .PHONY: .python demo test services check test-export test-trt bench-pipeline bench-poison bench-decode bench-online fuzz-media chaos bench-engines bench-marks lock clean
 
 demo: $(VENV)/.base
-	@bash scripts/demo.sh $(BIN) $(DEMO)
+	@bash scripts/demo.sh $(BIN) $(DEMO) $(PAIR)
 
 # TESTS narrows it: make test TESTS=tests/jobs
 test: services
 	$(BIN)/pytest $(TESTS)
 
-# What tests talk to: a server that speaks S3, Redis, PostgreSQL.
-services: $(VENV)/.dev .venv-s3/.done .redis/.done .postgres/.done
+# What tests talk to: a server that speaks S3, Redis, PostgreSQL, a browser.
+services: $(VENV)/.dev .venv-s3/.done .redis/.done .postgres/.done .chromium/.done
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -74,10 +74,11 @@ bench-engines:
 	PYTHONPATH=platform:. $(PYTHON) -m benchmarks.engines --profile
 	PYTHONPATH=platform:. $(PYTHON) -m benchmarks.tables
 
-# The null and the power of leak tracing: a million codes that are nobody's, and marked copies.
-bench-marks: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.marks
-	$(BIN)/python -m benchmarks.tables
+# The null and the power of leak tracing: a million codes that are nobody's, and marked copies. With
+# PAIR=DIR that pair beside invisible-watermark on real clips, too.
+bench-marks: .venv-bench-marks/.done
+	.venv-bench-marks/bin/python -m benchmarks.marks $(if $(PAIR),--pair $(PAIR))
+	.venv-bench-marks/bin/python -m benchmarks.tables
 
 .python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
@@ -121,10 +122,14 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.base
 .redis/.done: scripts/redis_server.sh
 	@bash scripts/redis_server.sh .redis
 
+# A headless Chromium, for the test that looks at a page of evidence.
+.chromium/.done: scripts/chromium.sh
+	@bash scripts/chromium.sh .chromium
+
 # Needs uv; writes locks with hashes that name no index.
 lock:
 	uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements/base.lock
 	uv pip compile pyproject.toml requirements/build.in --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -c requirements/base.lock -o requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-bench-online .venv-s3 .redis .postgres $(DEMO) .bench-decode .bench-poison .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-bench-online .venv-bench-marks .venv-s3 .redis .postgres .chromium $(DEMO) .bench-decode .bench-poison .mypy_cache .ruff_cache .import_linter_cache

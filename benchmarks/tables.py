@@ -18,6 +18,8 @@ from benchmarks.decode.cost_table import cost_table
 from benchmarks.decode.nvdec_table import nvdec_table
 from benchmarks.decode.table import truth_table
 from benchmarks.engines.table import engines_table
+from benchmarks.marks.gpu_table import marks_gpu_table
+from benchmarks.marks.pair_table import pair_table
 from benchmarks.marks.table import marks_table
 from benchmarks.online.gpu_table import gpu_table
 from benchmarks.online.table import online_table, overload_table, soak_table
@@ -109,13 +111,19 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "decode-truth": truth_table,
     "poison-cpu": poison_cpu,
     "marks-null": marks_table,
+    "marks-cpu": pair_table,
+    "marks-h200": marks_gpu_table,
     "online-cpu": online_table,
     "online-cpu:overload": overload_table,
     "online-cpu:soak": soak_table,
     "online-h200": gpu_table,
 }
 # Their pages stand before anyone has had the machine.
-_AWAITED = {"online-h200": "Not measured yet."}
+_AWAITED = {
+    "online-h200": "Not measured yet.",
+    "marks-cpu": "Not measured yet: the rows come with a trained pair.",
+    "marks-h200": "Not measured yet: the rows come with a trained pair.",
+}
 
 
 def render(page: str, results: Path) -> str:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The product in one minute: clips, manifest, backfill, tables. Usage: demo.sh BIN DIRECTORY
+# The product in one minute: clips, manifest, backfill, tables; and who leaked a copy, where a pair of
+# mark networks is shipped or named. Usage: demo.sh BIN DIRECTORY [PAIR]
 set -euo pipefail
 bin=$1
 dir=$2
@@ -21,3 +22,8 @@ run query "$dir/out" "SELECT clip_id, stage, code, message, hint FROM dead_lette
 printf '\nThe Parquet is under %s; read it with your own tools, or ask more:\n' "$dir/out/data"
 printf '  %s/reelsight query %s "SELECT label, count(*) AS clips FROM tags GROUP BY 1 ORDER BY 2 DESC"\n' "$bin" "$dir/out"
 "$bin/reelsight" query "$dir/out" "SELECT label, count(*) AS clips FROM tags GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5"
+
+pair=${3:-$("$bin/python" -c 'from reelsight.models import MARK; print(MARK)')}
+if [[ -f $pair/CARD.md ]]; then
+  bash "$(dirname "$0")/demo_marks.sh" "$bin" "$dir/marks" "$pair"
+fi

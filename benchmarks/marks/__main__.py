@@ -1,6 +1,7 @@
 """`python -m benchmarks.marks`: the null and the power of leak tracing, into results/ and docs/.
 
-About three minutes on two cores.
+About three minutes on two cores. With `--pair DIR` a pair is measured as well, on real clips beside
+invisible-watermark (`benchmarks.marks.pair`): half an hour more, most of it rivaGAN's.
 """
 
 from __future__ import annotations
@@ -32,7 +33,17 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/marks-null.json")
     parser.add_argument("--plot", type=Path, default=ROOT / "docs/marks-null.svg")
-    options = parser.parse_args()
+    parser.add_argument("--pair", type=Path, help="measure this pair beside its peers, too")
+    parser.add_argument("--without-null", action="store_true", help="the pair alone")
+    options, others = parser.parse_known_args()
+    if options.pair is not None:
+        from benchmarks.marks import pair
+
+        pair.main([str(options.pair), *others])
+    elif others:
+        parser.error(f"unknown: {others}")
+    if options.without_null:
+        return
     document = measure(options.codes, options.suspects, options.traces, options.copies)
     options.output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     options.plot.write_text(plot(document), encoding="utf-8")

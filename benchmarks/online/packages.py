@@ -142,6 +142,7 @@ def _package(case: ModelCase, root: Path, settings: Any, bank: Any) -> dict[str,
     from benchmarks.engines.frames import drawn_frames
     from engines.catalog import find_model, master_recipe, registry_of
     from engines.gate.ladder import BuildOrder, build_gated
+    from engines.gate.report import GateReport
     from engines.gate.thresholds import MIN_FRAMES
     from engines.inductor.backend import InductorBackend
     from engines.package.directory import open_package
@@ -174,7 +175,7 @@ def _package(case: ModelCase, root: Path, settings: Any, bank: Any) -> dict[str,
     if manifest.refusal is not None:
         raise ReelsightError(manifest.refusal, code="bench.gate")
     registry_of(settings).push(open_package(scratch, Trust()))
-    assert manifest.gate is not None
+    assert isinstance(manifest.gate, GateReport)
     spread = manifest.gate.centred_cosine
     return {
         "engine": f"{manifest.spec.backend} {manifest.spec.backend_version} {precision}",

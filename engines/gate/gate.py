@@ -13,11 +13,17 @@ import numpy.typing as npt
 
 from engines.gate.measures import agreement_of_shown, centred_cosine, margins, topk_overlap
 from engines.gate.report import GateReport, LabelAgreement, Rerun, Spread
+from engines.gate.running import (
+    embed_frames,
+    in_every_bucket,
+    require_comparable,
+    require_frames,
+    shares_of,
+)
 from engines.gate.thresholds import Thresholds
 from engines.precision.frameset import FrameSet
 from reelsight.engine.protocol import Engine
 from reelsight.errors import ConfigError, EngineError
-from reelsight.nouns.engine_spec import EngineSpec
 from reelsight.nouns.label_bank import LabelBank
 
 __all__ = ["embed_frames", "run_gate"]
@@ -73,15 +79,13 @@ def run_gate(
         EngineError: The reference is itself broken (`gate.bad_reference`), or a device failed.
         BankError: The bank belongs to another model.
     """
-    _require_comparable(reference.spec, candidate.spec)
-    _require_frames(frames, candidate.spec, thresholds)
+    require_comparable(reference.spec, candidate.spec)
+    require_frames(frames, candidate.spec, thresholds.min_frames)
     bank.require_model(candidate.spec.model, candidate.spec.model_hash)
     before = embed_frames(reference, frames.frames) if reference_rows is None else reference_rows
     _require_telling(before)
-    shares = _shares(candidate.spec, len(frames))
-    after = np.empty((len(frames), candidate.spec.dim), dtype=np.float32)
-    for bucket, share in shares.items():
-        after[share] = _embed(candidate, frames.frames[share], bucket)
+    shares = shares_of(candidate.spec, len(frames))
+    after = in_every_bucket(candidate, frames.frames)
     spec = reference.spec
     report = GateReport(
         passed=False,
@@ -97,38 +101,6 @@ def run_gate(
         thresholds=thresholds,
     )
     return _judged(report, before, after, bank, shares)
-
-
-def embed_frames(engine: Engine, pixels: npt.NDArray[np.uint8]) -> Floats:
-    """Run frames in the engine's largest bucket, padding the last batch.
-
-    Args:
-        engine: Any engine.
-        pixels: uint8 [n, S, S, 3].
-
-    Returns:
-        float32 [n, dim].
-    """
-    return _embed(engine, pixels, engine.spec.buckets[-1])
-
-
-def _embed(engine: Engine, pixels: npt.NDArray[np.uint8], bucket: int) -> Floats:
-    rows = np.empty((len(pixels), engine.spec.dim), dtype=np.float32)
-    for at in range(0, len(pixels), bucket):
-        part = pixels[at : at + bucket]
-        batch = np.zeros((bucket, *part.shape[1:]), dtype=np.uint8)
-        batch[: len(part)] = part
-        rows[at : at + len(part)] = engine.run(batch)[: len(part)]
-    return rows
-
-
-def _shares(spec: EngineSpec, frames: int) -> dict[int, npt.NDArray[np.intp]]:
-    """Which frames each bucket runs: every bucket can be a program of its own.
-
-    The shares are equal and interleaved, so that each is a sample of all clips.
-    """
-    step = len(spec.buckets)
-    return {bucket: np.arange(at, frames, step) for at, bucket in enumerate(spec.buckets)}
 
 
 def _judged(
@@ -225,35 +197,6 @@ def _critical(labels: _Labels, limits: Thresholds) -> tuple[list[Rerun], list[st
             for i in over
         ]
     return [Rerun(labels.names[i], float(error[i]), float(near[:, i].mean())) for i in over], []
-
-
-def _require_comparable(reference: EngineSpec, candidate: EngineSpec) -> None:
-    if (reference.model_hash, reference.dim, reference.geometry) != (
-        candidate.model_hash,
-        candidate.dim,
-        candidate.geometry,
-    ):
-        raise ConfigError(
-            f"{candidate.model} ({candidate.model_hash[:12]}) cannot be judged against "
-            f"{reference.model} ({reference.model_hash[:12]})",
-            code="gate.other_model",
-            hint="Compare an engine with the FP32 master of its own model.",
-        )
-
-
-def _require_frames(frames: FrameSet, spec: EngineSpec, thresholds: Thresholds) -> None:
-    if len(frames) < thresholds.min_frames:
-        raise ConfigError(
-            f"the gate needs {thresholds.min_frames} frames, got {len(frames)}",
-            code="gate.too_few_frames",
-            hint="Give more clips with --frames, or sample them more densely.",
-        )
-    if frames.size != spec.geometry.size:
-        raise ConfigError(
-            f"the frames are of {frames.size} pixels, {spec.model} takes {spec.geometry.size}",
-            code="gate.bad_frames",
-            hint="Collect the frames for this model.",
-        )
 
 
 def _require_telling(reference: Floats) -> None:

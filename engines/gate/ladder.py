@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 import reelsight
 from engines.backend import Artifact, Backend, BuildRequest, BuildWatch
-from engines.gate.gate import embed_frames, run_gate
-from engines.gate.report import Attempt, GateReport
-from engines.gate.thresholds import Thresholds, thresholds_for
+from engines.gate.judging import Limits, Report, Truth, judge, limits_for
+from engines.gate.report import Attempt
+from engines.gate.running import embed_frames
 from engines.package.benchmark import measure_engine
 from engines.package.directory import describe_files, seal
 from engines.package.manifest import (
@@ -37,7 +37,6 @@ from engines.precision.frameset import FrameSet
 from engines.precision.plan import PrecisionPlan, ladder, plan_named
 from reelsight.engine.protocol import Engine
 from reelsight.errors import EngineError, ModelError
-from reelsight.nouns.label_bank import LabelBank
 from reelsight.nouns.model import Model
 
 __all__ = ["BuildOrder", "attempt_of", "build_gated", "package_manifest"]
@@ -53,12 +52,12 @@ class BuildOrder:
         backend: What builds and runs it here.
         buckets: Batch sizes.
         frames: The gate's frames.
-        bank: The labels whose decisions must stay.
+        bank: What must stay: the labels whose decisions do, or what is marked in the frames.
         frames_words: What the frames are, for people; stands in the report.
         calibration: Activation ranges; plans that need them fail to build without. Plans in FP16
             take them too, and keep what would overflow in FP32.
         options: The backend's own.
-        thresholds: Limits by the name of a plan.
+        thresholds: Limits by the name of a plan; those of `bank` when None.
         fallback: Whether to go down the ladder; without it the one package is made whatever the
             gate says, and carries its report.
         bench_s: Seconds of each measurement of the benchmark; None leaves it out.
@@ -70,14 +69,18 @@ class BuildOrder:
     backend: Backend
     buckets: tuple[int, ...]
     frames: FrameSet
-    bank: LabelBank
+    bank: Truth
     frames_words: str = ""
     calibration: Calibration | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    thresholds: Callable[[str], Thresholds] = thresholds_for
+    thresholds: Callable[[str], Limits] | None = None
     fallback: bool = True
     bench_s: float | None = None
     threads: int = 1
+
+    def limits(self, precision: str) -> Limits:
+        """What an engine of a plan must show."""
+        return (self.thresholds or limits_for(self.bank))(precision)
 
     @property
     def key(self) -> str:
@@ -93,7 +96,7 @@ class BuildOrder:
             "bank": self.bank.hash,
             "calibration": None if self.calibration is None else self.calibration.sha256,
             "options": dict(self.options),
-            "thresholds": [asdict(self.thresholds(p.name)) for p in ladder(self.precision)],
+            "thresholds": [asdict(self.limits(p.name)) for p in ladder(self.precision)],
             "switches": [self.fallback, self.bench_s],
             "code": reelsight.__version__,
         }
@@ -123,7 +126,7 @@ def build_gated(
 
     Raises:
         EngineError: `gate.none_passed`; `engine.build_cancelled`.
-        ConfigError: No such precision; or as run_gate, when the comparison would say nothing.
+        ConfigError: No such precision; or as `judge`, when the comparison would say nothing.
     """
     watch = watch or BuildWatch()
     rows = embed_frames(reference, order.frames.frames)
@@ -204,12 +207,12 @@ def _judge(
     reference: Engine,
     rows: npt.NDArray[np.float32],
     files: Path,
-) -> tuple[GateReport, dict[str, Any] | str | None]:
+) -> tuple[Report, dict[str, Any] | str | None]:
     """The report, and the benchmark: what it measured, or why it failed."""
     engine = order.backend.open(artifact.spec, files, order.model, threads=order.threads)
     try:
-        limits = order.thresholds(artifact.spec.precision)
-        report = run_gate(
+        limits = order.limits(artifact.spec.precision)
+        report = judge(
             reference,
             engine,
             order.frames,
@@ -241,7 +244,7 @@ def _runs_on(backend: Backend) -> Literal["cpu", "gpu"]:
     return "cpu" if target is not None and target.sm is None else "gpu"
 
 
-def attempt_of(precision: str, report: GateReport) -> Attempt:
+def attempt_of(precision: str, report: Report) -> Attempt:
     """A rung of the ladder that the gate judged."""
     if not report.passed:
         return Attempt(precision, "failed", report.reasons)

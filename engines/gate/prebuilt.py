@@ -13,9 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from engines.backend import Backend, BuildRequest, BuildWatch
-from engines.gate.gate import run_gate
+from engines.gate.judging import Limits, Truth, judge, limits_for
 from engines.gate.ladder import attempt_of, package_manifest
-from engines.gate.thresholds import Thresholds, thresholds_for
 from engines.package.directory import EnginePackage, seal
 from engines.package.fetch import open_verified
 from engines.package.manifest import PackageManifest
@@ -25,7 +24,6 @@ from engines.precision.frameset import FrameSet
 from engines.precision.plan import plan_named
 from reelsight.engine.protocol import Engine
 from reelsight.errors import ConfigError, EngineError, PackageError
-from reelsight.nouns.label_bank import LabelBank
 from reelsight.nouns.model import Model
 
 __all__ = ["build_for", "judge_package", "require_cross_builder", "sm_of"]
@@ -122,12 +120,12 @@ def judge_package(
     package: EnginePackage,
     reference: Engine,
     frames: FrameSet,
-    bank: LabelBank,
+    bank: Truth,
     *,
     model: Model,
     directory: Path,
     frames_words: str = "",
-    thresholds: Thresholds | None = None,
+    thresholds: Limits | None = None,
     threads: int = 1,
     signing_key: bytes | None = None,
 ) -> PackageManifest:
@@ -137,7 +135,7 @@ def judge_package(
         package: Verified.
         reference: The FP32 master of the same model.
         frames: The gate's frames.
-        bank: The labels whose decisions must stay.
+        bank: What must stay: the labels whose decisions do, or what is marked in the frames.
         model: Whose image tower it is.
         directory: Empty; the copy.
         frames_words: What the frames are, for people.
@@ -146,14 +144,14 @@ def judge_package(
         signing_key: PEM private key; the copy is unsigned without, whatever the package was.
 
     Raises:
-        EngineError: It does not run here, or as run_gate.
+        EngineError: It does not run here, or as `judge`.
         PackageError: `package.unwritable`.
     """
     spec = package.manifest.spec
     engine = open_verified(package, model, threads=threads)
     try:
-        limits = thresholds or thresholds_for(spec.precision)
-        report = run_gate(reference, engine, frames, bank, limits, frames_words=frames_words)
+        limits = thresholds or limits_for(bank)(spec.precision)
+        report = judge(reference, engine, frames, bank, limits, frames_words=frames_words)
     finally:
         engine.close()
     attempts = (*package.manifest.attempts, attempt_of(spec.precision, report))

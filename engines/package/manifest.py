@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from engines.backend import Target
+from engines.gate.mark_report import MarkReport
 from engines.gate.report import Attempt, GateReport
 from engines.package.strict_json import read
 from engines.precision.plan import PLANS, PrecisionPlan
@@ -104,7 +105,7 @@ class PackageManifest:
     details: Mapping[str, Any]
     code_version: str
     created_at: str
-    gate: GateReport | None = None
+    gate: GateReport | MarkReport | None = None
     attempts: tuple[Attempt, ...] = ()
     benchmark: Mapping[str, Any] | None = field(default=None)
 
@@ -255,6 +256,8 @@ def _check(manifest: PackageManifest, where: str) -> None:
         "its benchmark is not one": not _is_benchmark(manifest.benchmark),
         "its gate report is of another engine": manifest.gate is not None
         and manifest.gate.engine != spec.hash,
+        "its gate report is of another kind of engine": manifest.gate is not None
+        and isinstance(manifest.gate, MarkReport) != (spec.geometry.mode == "active"),
         "its preprocessing is not that of this version": manifest.preprocessing
         != preprocessing_id(spec.geometry),
         "its tensors are not an image tower's": (manifest.inputs, manifest.outputs)

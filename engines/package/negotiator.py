@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engines.backend import Availability, Backend
-from engines.gate.thresholds import thresholds_for
+from engines.gate.judging import laxer_limits
 from engines.package.backends import BACKENDS, backend_named
 from engines.package.manifest import PackageManifest
 from engines.package.registry import Listed
@@ -191,7 +191,7 @@ def _refused(wish: Wish, listed: Listed, machine: _Machine) -> tuple[str, str]:
             f"not {wish.model.name} ({wish.model.hash[:12]})",
         )
     master = model_master_sha256(wish.model)
-    if manifest.master_sha256 != master:
+    if master is not None and manifest.master_sha256 != master:
         return (
             "package.other_onnx",
             f"it was made of an image tower {manifest.master_sha256[:12]}, "
@@ -204,7 +204,7 @@ def _refused(wish: Wish, listed: Listed, machine: _Machine) -> tuple[str, str]:
     if manifest.refusal is not None:
         return manifest.refusal_code, manifest.refusal
     gate = manifest.gate
-    laxer = [] if gate is None else gate.thresholds.laxer_than(thresholds_for(spec.precision))
+    laxer = [] if gate is None else laxer_limits(gate, spec)
     if laxer:
         return "package.lax_gate", f"its gate was laxer than this version's in {', '.join(laxer)}"
     return machine.refusal(manifest)

@@ -21,8 +21,8 @@ def read(kind: type[T], document: Any, *, where: str = "") -> T:
     """A dataclass from what `dataclasses.asdict` wrote and JSON carried.
 
     Fields may be text, booleans, numbers, literals, tuples of one kind, mappings with text keys,
-    other dataclasses, and each of these or None. A float may be written as a whole number, and is
-    finite.
+    other dataclasses (also one of several, told apart by their fields), and each of these or None.
+    A float may be written as a whole number, and is finite.
 
     Raises:
         TypeError, ValueError: It does not fit; the message names the field.
@@ -49,8 +49,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin in (Union, UnionType):
         if value is None and NoneType in inner:
             return None
-        (hint,) = (kind for kind in inner if kind is not NoneType)
-        return _value(hint, value, where)
+        return _value(_member(inner, value, where), value, where)
     if origin is Literal:
         if not isinstance(value, str) or value not in inner:
             raise ValueError(f"{where} is {_shown(value)}, not one of {inner}")
@@ -66,6 +65,19 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if is_dataclass(hint):
         return read(hint, value, where=where)  # type: ignore[arg-type]
     return _scalar(hint, value, where)
+
+
+def _member(inner: tuple[Any, ...], value: Any, where: str) -> Any:
+    """The kind of a union that a value is of: of several dataclasses, the one of its fields."""
+    kinds = [kind for kind in inner if kind is not NoneType]
+    if len(kinds) == 1:
+        return kinds[0]
+    names = set(value) if isinstance(value, Mapping) else None
+    classes = [kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)]
+    fitting = [kind for kind in classes if set(_hints(kind)) == names]
+    if len(fitting) != 1:
+        raise ValueError(f"{where} is none of {', '.join(kind.__name__ for kind in kinds)}")
+    return fitting[0]
 
 
 def _scalar(hint: Any, value: Any, where: str) -> Any:

@@ -112,6 +112,8 @@ def derive(
         return _copied(master, plan, destination, digest)
     kept: dict[str, str] = {}
     quantised: tuple[str, ...] = ()
+    # Q and DQ hide which layers are the first.
+    pixels = pixel_arithmetic(graph)
     observed = {} if calibration is None else calibration.magnitudes
     if plan.quantised is None or calibration is None:
         overflowing = out_of_range(graph, observed) if plan.floats == "fp16" else {}
@@ -132,7 +134,7 @@ def derive(
         kept |= selection.kept
         quantised = tuple(sorted(node.name for node in selection.nodes))
     if plan.floats != "fp32":
-        kept |= _lower(graph, plan, overflowing)
+        kept |= _lower(graph, plan, {**pixels, **overflowing})
     notes = {
         "reelsight.precision": plan.name,
         "reelsight.runs_on": plan.runs_on,
@@ -176,10 +178,10 @@ def _scheme(plan: PrecisionPlan) -> Scheme:
     return "int8-cpu" if plan.runs_on == "cpu" else "int8"
 
 
-def _lower(graph: OnnxGraph, plan: PrecisionPlan, overflowing: dict[str, str]) -> dict[str, str]:
+def _lower(graph: OnnxGraph, plan: PrecisionPlan, in_fp32: dict[str, str]) -> dict[str, str]:
     if plan.floats == "bf16":
         graph.raise_opset(_BF16_OPSET)
-    kept = {**final_norm(graph), **pixel_arithmetic(graph), **overflowing}
+    kept = {**final_norm(graph), **in_fp32}
     if plan.norms_fp32:
         kept |= norms(graph)
     beside = _quantisers_beside(graph, kept)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.precision.onnx_graph import OnnxGraph
+from engines.precision.selection import is_convolutional
 
 __all__ = [
     "cast_pixels_first",
@@ -28,6 +29,8 @@ _FP16_LIMIT = 65504.0
 # Frames that calibration did not see reach further than those it saw.
 _HEADROOM = 0.5
 _NORM_OPS = frozenset({"LayerNormalization", "RMSNormalization", "Softmax", "LogSoftmax"})
+_PIXEL_OPS = frozenset({"Cast", "Mul", "Add", "Sub", "Div", "Transpose"})
+_FILTER_OPS = frozenset({"AveragePool", "Clip", "MatMul", "Slice"})
 # Operators that read no values: a cast in front of them would be for nothing.
 _SHAPES = frozenset({"Shape", "Size"})
 # What a final division by the L2 norm is made of.
@@ -59,14 +62,19 @@ def norms(graph: OnnxGraph) -> dict[str, str]:
 
 
 def pixel_arithmetic(graph: OnnxGraph) -> dict[str, str]:
-    """What turns 0..255 pixels into normalised ones: from the graph's input to the first layer."""
+    """What turns 0..255 pixels into normalised ones: from the graph's input to the first layer.
+
+    In front of a convolutional net that may be a filter: a mark is a few levels of 255, and half
+    precision would round it away before the filter has brought it out.
+    """
+    allowed = _PIXEL_OPS | (_FILTER_OPS if is_convolutional(graph) else set())
     found: dict[str, str] = {}
     reached = {value.name for value in graph.graph.input}
     for node in graph.graph.node:
         constant = all(name in reached or name in graph.constants for name in node.input)
         if not constant or not reached.intersection(node.input):
             continue
-        if node.op_type in ("Cast", "Mul", "Add", "Sub", "Div", "Transpose"):
+        if node.op_type in allowed:
             reached.update(node.output)
             if any(graph.is_float(name) for name in node.output):
                 found[node.name] = "pixels are normalised in FP32"
@@ -96,7 +104,7 @@ def cast_pixels_first(graph: OnnxGraph) -> bool:
         if node.op_type == "Cast" and to_float and node.input[0] in moved:
             becomes[node.output[0]] = node.input[0]
             continue
-        if node.op_type == "Transpose" and node.input[0] in moved:
+        if node.op_type in ("Slice", "Transpose") and node.input[0] in moved:
             moved.add(node.output[0])
             graph.declare(node.output[0], proto.FLOAT)
         nodes.append(node)

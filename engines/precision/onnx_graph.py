@@ -75,10 +75,15 @@ def sha256_of(path: Path) -> str:
         ) from error
 
 
-def model_master_sha256(model: Model) -> str:
-    """What `sha256_of` gives for a model's image tower, from what model.json says of its files."""
+def model_master_sha256(model: Model) -> str | None:
+    """What `sha256_of` gives for a model's image tower, from what model.json says of its files.
+
+    None of a model whose master is made only where engines are built: its hash names the files that
+    the master is made of.
+    """
     data = next((digest for kind, _, digest in model.data if kind == "image"), None)
-    return _joined(dict(model.sha256)["image"], data)
+    own = dict(model.sha256).get("image")
+    return None if own is None else _joined(own, data)
 
 
 def weights_beside(path: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 from engines.precision.onnx_graph import OnnxGraph
 
-__all__ = ["Selection", "select"]
+__all__ = ["Selection", "is_convolutional", "select"]
 
 # Smaller GEMMs gain less than their Q and DQ cost.
 _MIN_GEMM_SIDE = 64
@@ -40,11 +40,17 @@ class Selection:
         return [*self.gemms, *self.convolutions]
 
 
+def is_convolutional(graph: OnnxGraph) -> bool:
+    """Whether a graph is a convolutional net; a transformer's patch embedding does not make one."""
+    convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
+    return sum(_weight(graph, node) for node in convolutions) > 2
+
+
 def select(graph: OnnxGraph) -> Selection:
     """Choose the layers of an FP32 graph to quantise."""
     chosen = Selection()
     weighed = [n for n in graph.graph.node if n.op_type in _WEIGHED and _weight(graph, n)]
-    convolutional = sum(node.op_type == "Conv" for node in weighed) > 2
+    convolutional = is_convolutional(graph)
     for node in weighed:
         reason = _reason_to_keep(graph, node, convolutional)
         if reason:
@@ -86,14 +92,17 @@ def _plain(gemm: Any) -> bool:
 
 
 def _sees_pixels(graph: OnnxGraph, node: Any) -> bool:
-    """Whether no other weighed layer lies between the graph's input and this one."""
+    """Whether no other convolution lies between the graph's input and this one.
+
+    A product with a constant in front of a convolutional net is a fixed filter on pixels.
+    """
     waiting, seen = [node.input[0]], set()
     while waiting:
         maker = graph.producer.get(waiting.pop())
         if maker is None or maker.name in seen:
             continue
         seen.add(maker.name)
-        if maker.op_type in _WEIGHED:
+        if maker.op_type == "Conv":
             return False
         waiting.extend(maker.input)
     return True

@@ -15,7 +15,7 @@ import onnxruntime as ort
 
 from engines.runtimes.ort_cpu import ORT_ERRORS, open_session
 from reelsight.engine.image_engine import ImageEngine, check_batch
-from reelsight.engine.protocol import MarkWriter
+from reelsight.engine.protocol import Engine, MarkWriter
 from reelsight.errors import EngineError, ModelError
 from reelsight.nouns.engine_spec import DEFAULT_BUCKETS, EngineSpec, Geometry
 from reelsight.nouns.mark_pair import PAIR_HINT, MarkPair
@@ -65,10 +65,6 @@ class OrtMarkReader(ImageEngine):
                 buckets=buckets,
             )
         )
-
-    @property
-    def capabilities(self) -> frozenset[str]:
-        return frozenset({"read_mark"})
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         if self._session is None:
@@ -152,12 +148,12 @@ class OpenPair:
 
     Attributes:
         pair: What they are.
-        reader: The extractor; a host that it is given to owns it.
+        reader: The extractor, an engine that can `read_mark`; a host that it is given to owns it.
         writer: The embedder.
     """
 
     pair: MarkPair
-    reader: OrtMarkReader
+    reader: Engine
     writer: MarkWriter
 
 

@@ -10,6 +10,7 @@ import typer
 
 from reelsight.cli import engine_build, options
 from reelsight.cli.console import print_json, show_lines, show_table
+from reelsight.cli.engine_subject import SubjectPairOption, subject_of
 from reelsight.cli.engine_words import manifest_lines
 
 __all__ = ["app"]
@@ -33,16 +34,17 @@ def list_(
     backend: Annotated[
         str | None, typer.Option("--backend", help="Wanted backend; auto by default.")
     ] = None,
+    pair: SubjectPairOption = None,
     registry: engine_build.RegistryOption = None,
     config: options.ConfigOption = None,
     json_: options.JsonOption = False,
 ) -> None:
     """List the registry's packages: which one would run here, and why each other one would not."""
-    from engines.catalog import find_model, registry_of
+    from engines.catalog import registry_of
     from engines.package.negotiator import AUTO, Wish, negotiate
 
     settings = engine_build.load(config, model=model, registry=registry)
-    wish = Wish(find_model(settings.model, settings.cache_dir), precision or AUTO, backend or AUTO)
+    wish = Wish(subject_of(settings, pair).model, precision or AUTO, backend or AUTO)
     place = registry_of(settings)
     negotiation = negotiate(wish, place.list())
     if json_:
@@ -90,19 +92,19 @@ def bench(
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.1, help="Of each measurement.")
     ] = 3.0,
+    pair: SubjectPairOption = None,
     model: options.ModelOption = None,
     registry: engine_build.RegistryOption = None,
     config: options.ConfigOption = None,
     json_: options.JsonOption = False,
 ) -> None:
     """Measure a package here: latency of one frame, frames a second of every batch size."""
-    from engines.catalog import find_model
     from engines.package.benchmark import measure_engine
     from engines.package.fetch import open_verified
 
     settings = engine_build.load(config, model=model, registry=registry)
     found = engine_build.find_package(settings, package)
-    wanted = find_model(settings.model, settings.cache_dir)
+    wanted = subject_of(settings, pair).model
     threads = settings.engine.threads
     engine = open_verified(found, wanted, threads=threads)
     try:

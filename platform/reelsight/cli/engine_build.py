@@ -12,7 +12,8 @@ import typer
 
 from reelsight.cli import options
 from reelsight.cli.console import is_terminal, print_json
-from reelsight.cli.engine_frames import frames_for, needs_ranges, ranges_of
+from reelsight.cli.engine_frames import needs_ranges, ranges_of
+from reelsight.cli.engine_subject import Subject, SubjectPairOption, subject_of
 from reelsight.cli.engine_words import show_built
 from reelsight.errors import ConfigError
 from reelsight.settings import Settings
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from engines.package.fetch import PackageRef
     from engines.package.manifest import PackageManifest
     from reelsight.engine.protocol import Engine
-    from reelsight.nouns.label_bank import LabelBank
-    from reelsight.nouns.model import Model
 
 __all__ = ["build", "find_package", "gate", "load", "prebuild"]
 
@@ -88,6 +87,7 @@ def build(
     bench_s: BenchOption = 1.0,
     sign_with: SignOption = None,
     option: BackendOptions = None,
+    pair: SubjectPairOption = None,
     model: options.ModelOption = None,
     bank: options.BankOption = None,
     registry: RegistryOption = None,
@@ -108,24 +108,24 @@ def build(
     place, key = registry_of(settings), _signing_key(sign_with)
     builder, plan, method = backend_named(backend), plan_named(precision), method_named(calibration)
     chosen = dict(options.assignment(text) for text in option or [])
-    master, used_bank = _master(settings)
-    judging = frames_for(settings, master, frames, count)
+    subject = subject_of(settings, pair)
+    judging, truth = subject.collect(frames, count)
     watch = _watch()
     order = BuildOrder(
-        model=master,
+        model=subject.model,
         precision=plan.name,
         backend=builder,
         buckets=settings.engine.buckets,
         frames=judging.gate,
-        bank=used_bank,
+        bank=truth,
         frames_words=judging.words,
-        calibration=ranges_of(settings, master, plan, builder, judging, method, watch),
+        calibration=ranges_of(settings, subject.model, plan, builder, judging, method, watch),
         options=chosen,
         fallback=fallback,
         bench_s=bench_s or None,
         threads=settings.engine.threads,
     )
-    package = _obtain(settings, order, watch, key, rebuild=rebuild)
+    package = _obtain(settings, order, subject, watch, key, rebuild=rebuild)
     manifest = package.manifest
     published = place.push(package) if manifest.refusal is None else None
     show_built(json_, place, manifest, package.directory, published)
@@ -143,6 +143,7 @@ def prebuild(
     count: CountOption = 600,
     calibration: MethodOption = "entropy",
     sign_with: SignOption = None,
+    pair: SubjectPairOption = None,
     model: options.ModelOption = None,
     registry: RegistryOption = None,
     config: options.ConfigOption = None,
@@ -153,7 +154,7 @@ def prebuild(
     Nothing serves an ungated package: `reelsight engine gate` judges it on a machine that has the
     GPU, and publishes it anew.
     """
-    from engines.catalog import find_model, registry_of
+    from engines.catalog import registry_of
     from engines.gate.prebuilt import build_for, require_cross_builder, sm_of
     from engines.package.backends import backend_named
     from engines.package.directory import open_package
@@ -166,18 +167,18 @@ def prebuild(
     builder, plan, method = backend_named(backend), plan_named(precision), method_named(calibration)
     require_cross_builder(builder)
     targets = [sm_of(text) for text in target]
-    master = find_model(settings.model, settings.cache_dir)
+    subject = subject_of(settings, pair)
     watch = _watch()
     ranges = None
     if needs_ranges(plan, builder):
-        judging = frames_for(settings, master, frames, count)
-        ranges = ranges_of(settings, master, plan, builder, judging, method, watch)
+        judging, _ = subject.collect(frames, count)
+        ranges = ranges_of(settings, subject.model, plan, builder, judging, method, watch)
     for sm in targets:
         with _scratch(settings) as scratch:
             build_for(
                 builder,
                 sm,
-                model=master,
+                model=subject.model,
                 precision=plan.name,
                 buckets=settings.engine.buckets,
                 calibration=ranges,
@@ -207,6 +208,7 @@ def gate(
         ),
     ] = False,
     sign_with: SignOption = None,
+    pair: SubjectPairOption = None,
     model: options.ModelOption = None,
     bank: options.BankOption = None,
     registry: RegistryOption = None,
@@ -221,19 +223,18 @@ def gate(
 
     settings = load(config, model=model, bank=bank, registry=registry)
     place, key = registry_of(settings), _signing_key(sign_with)
-    master, used_bank = _master(settings)
+    subject = subject_of(settings, pair)
     found = find_package(settings, package)
-    judging = frames_for(settings, master, frames, count)
+    judging, truth = subject.collect(frames, count)
     with _scratch(settings) as scratch:
-        manifest = _use_master(
-            settings,
-            master,
+        manifest = _use_reference(
+            subject,
             lambda engine: judge_package(
                 found,
                 engine,
                 judging.gate,
-                used_bank,
-                model=master,
+                truth,
+                model=subject.model,
                 frames_words=judging.words,
                 directory=scratch,
                 threads=settings.engine.threads,
@@ -284,7 +285,13 @@ def find_package(settings: Settings, package: str) -> EnginePackage:
 
 
 def _obtain(
-    settings: Settings, order: BuildOrder, watch: BuildWatch, key: bytes | None, *, rebuild: bool
+    settings: Settings,
+    order: BuildOrder,
+    subject: Subject,
+    watch: BuildWatch,
+    key: bytes | None,
+    *,
+    rebuild: bool,
 ) -> EnginePackage:
     """The built package; built by this process, or by another one of this node."""
     from engines.gate.ladder import build_gated
@@ -298,9 +305,8 @@ def _obtain(
         cache.discard(entry)
     return cache.obtain_whole(
         entry,
-        lambda scratch: _use_master(
-            settings,
-            order.model,
+        lambda scratch: _use_reference(
+            subject,
             lambda engine: build_gated(order, engine, scratch, watch=watch, signing_key=key),
         ),
         lambda directory: open_package(directory, Trust()),
@@ -308,23 +314,9 @@ def _obtain(
     )
 
 
-def _master(settings: Settings) -> tuple[Model, LabelBank]:
-    """The model and the bank that its engines are judged by."""
-    from engines.catalog import find_model, master_recipe
-    from reelsight.labels import BankShelf, choose_bank
-
-    model = find_model(settings.model, settings.cache_dir)
-    recipe = master_recipe(settings, model)
-    return model, choose_bank(settings.bank, BankShelf(settings.banks_dir), recipe)
-
-
-def _use_master(
-    settings: Settings, model: Model, use: Callable[[Engine], PackageManifest]
-) -> PackageManifest:
-    """Open the FP32 master on the CPU, use it, close it."""
-    from engines.catalog import master_recipe
-
-    engine = master_recipe(settings, model).open_engine()
+def _use_reference(subject: Subject, use: Callable[[Engine], PackageManifest]) -> PackageManifest:
+    """Open the FP32 engine on the CPU, use it, close it."""
+    engine = subject.open_reference()
     try:
         return use(engine)
     finally:

@@ -9,20 +9,25 @@ from typing import TYPE_CHECKING
 from reelsight.cli.console import print_json, show_lines
 
 if TYPE_CHECKING:
-    from engines.gate.report import GateReport
+    from engines.gate.judging import Report
+    from engines.gate.mark_report import MarkReport
     from engines.package.manifest import PackageManifest
     from engines.package.registry import Registry
 
 __all__ = ["gate_lines", "manifest_lines", "show_built"]
 
 
-def gate_lines(report: GateReport) -> list[str]:
+def gate_lines(report: Report) -> list[str]:
     """A gate report for people."""
-    lines = [
+    from engines.gate.mark_report import MarkReport
+
+    head = (
         f"gate: {'passed' if report.passed else 'STOPPED'}, {report.frames} frames "
-        f"({report.frames_words or report.frames_sha256[:12]}) against {report.reference_words}, "
-        f"bank {report.bank} {report.bank_hash[:12]}"
-    ]
+        f"({report.frames_words or report.frames_sha256[:12]}) against {report.reference_words}"
+    )
+    if isinstance(report, MarkReport):
+        return [head, *_mark_lines(report), *(f"  {reason}" for reason in report.reasons)]
+    lines = [f"{head}, bank {report.bank} {report.bank_hash[:12]}"]
     if report.centred_cosine is not None:
         spread = report.centred_cosine
         lines += [
@@ -40,6 +45,21 @@ def gate_lines(report: GateReport) -> list[str]:
         for r in report.needs_higher_precision
     ]
     return lines
+
+
+def _mark_lines(report: MarkReport) -> list[str]:
+    """What became of marks, for people."""
+    if report.bits_before is None or report.bits_after is None:
+        return []
+    worst = report.worst_cases[0]
+    return [
+        f"  right bits of marked frames {report.bits_before:.2%} before, {report.bits_after:.2%} "
+        f"after; presence decided as before {report.presence:.2%}",
+        f"  cases whose copy is named: {report.named_before} of {report.cases} before, "
+        f"{report.named_after} after; most p lost {report.log10_p:.2f} decades",
+        f"  worst case: {worst.name}, {worst.before:.2%} became {worst.after:.2%}, "
+        f"p 10^{worst.log10_p_before:.1f} became 10^{worst.log10_p_after:.1f}",
+    ]
 
 
 def show_built(

@@ -12,7 +12,7 @@ import typer
 
 from reelsight.cli import mark_embed, mark_trace, options
 from reelsight.cli.console import print_json, show_lines
-from reelsight.cli.mark_pair import LedgerOption, PairOption, load, user
+from reelsight.cli.mark_pair import LedgerOption, PairOption, load, pair_of, user
 
 if TYPE_CHECKING:
     from reelsight.marks.ledger import Issued
@@ -140,12 +140,13 @@ def _carrier(text: str | None, settings: Settings) -> Carrier:
     from reelsight.nouns.mark_pair import MarkPair
 
     if text is None:
-        if settings.marks.pair is None:
+        pair = pair_of(settings)
+        if pair is None:
             raise ConfigError(
                 "one of --carrier and --pair is wanted: a row says what put the mark in",
                 code=_CONFLICT,
             )
-        return MarkPair.load(settings.marks.pair).carrier
+        return MarkPair.load(pair).carrier
     model, at, version = text.partition("@")
     if not at:
         raise ConfigError(f"--carrier wants MODEL@VERSION, got {text!r}")

@@ -12,7 +12,7 @@ import typer
 
 from reelsight.cli import options
 from reelsight.cli.console import print_json, show_lines
-from reelsight.cli.mark_pair import LedgerOption, PairOption, load, opened
+from reelsight.cli.mark_pair import LedgerOption, PairOption, load, opened_to_trace
 
 if TYPE_CHECKING:
     from engines.runtimes.ort_marks import OpenPair
@@ -76,6 +76,14 @@ def command(
     head: Annotated[
         list[Path] | None, typer.Option("--head", help="A ledger's head that was kept elsewhere.")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            help="Of the extractor, such as int8-fp32: a package of `engine build --pair`; "
+            "marks.precision by default.",
+        ),
+    ] = None,
     pair: PairOption = None,
     ledger: LedgerOption = None,
     config: options.ConfigOption = None,
@@ -94,8 +102,8 @@ def command(
         raise ConfigError("--sign-with wants --output: that is signed", code="config.conflict")
     received = utc_now() if received_at is None else parse_time(received_at)
     sampling = Sampling.parse(policy)
-    settings = load(config, ledger, pair)
-    networks = opened(settings)
+    settings = load(config, ledger, pair, precision)
+    networks = opened_to_trace(settings)
     keyring = Keyring.load(settings.marks)
 
     def wanted(copy: IssuedCopy) -> bool:
@@ -118,6 +126,8 @@ def command(
         rerun = [clip, "--pair", str(networks.pair.directory), "--received-at", received]
         rerun += ["--policy", policy, *([] if search else ["--no-search"])]
         rerun += [] if asset is None else ["--asset", asset]
+        if settings.marks.precision != "fp32":
+            rerun += ["--precision", settings.marks.precision]
         rerun += [] if segment_s is None else ["--segment-s", f"{segment_s:g}"]
         trace = _traced(tracer, read, networks, received, rerun, tried_before)
     _write(trace, report, output, sign_with)
@@ -184,7 +194,7 @@ def _traced(
     from reelsight.nouns.mark_trace import ModelUse, Suspect
     from reelsight.redaction import redacted
 
-    clip, pair = read.clip, networks.pair
+    clip, pair, spec = read.clip, networks.pair, networks.reader.spec
     suspect = Suspect(
         name=redacted(clip.uri),
         sha256=clip.sha256 or "",
@@ -193,8 +203,10 @@ def _traced(
         duration_s=clip.duration_s,
     )
     name = f"{pair.carrier.model}@{pair.carrier.version}"
+    if spec.onnx_sha256 != pair.extractor_sha256:
+        name += f", {spec.precision} on {spec.backend} {spec.backend_version}"
     about = Circumstances(
-        models=(ModelUse("extractor", name, pair.extractor_sha256),),
+        models=(ModelUse("extractor", name, spec.onnx_sha256),),
         tried_before=tried_before,
         rerun=shlex.join(["reelsight", "mark", "trace", redacted(rerun[0]), *rerun[1:]]),
         thumbnails=thumbnails_of(clip, read.frames, read.attempts[0]),

@@ -1,4 +1,4 @@
-"""What every engine of an image tower does: name its spec, refuse wrong batches, warm up."""
+"""What engines of towers and extractors all do: name their spec, refuse wrong batches, warm up."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ class ImageEngine:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        return frozenset({"embed_image"})
+        # Geometry `active` is of extractors alone.
+        reads = self._spec.geometry.mode == "active"
+        return frozenset({"read_mark" if reads else "embed_image"})
 
     def warmup(self) -> None:
         self._run_buckets()

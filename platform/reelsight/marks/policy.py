@@ -8,13 +8,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import SecretStr
 
 from reelsight.errors import ConfigError
 
-__all__ = ["CODE_LENGTHS", "SHORTEST_SEGMENT_S", "Marking"]
+__all__ = ["CODE_LENGTHS", "SHORTEST_SEGMENT_S", "Marking", "ReaderPrecision"]
 
+ReaderPrecision = Literal[
+    "auto", "fp32", "fp16", "fp16-norms32", "bf16", "int8", "int8-fp32", "fp8"
+]
 CODE_LENGTHS = (64, 96, 128)
 SHORTEST_SEGMENT_S = 0.5
 """Least length of a segment of a rotating pad, seconds."""
@@ -40,6 +44,10 @@ class Marking:
         clip_at: Soft bits are limited to this many times their median absolute value.
         presence: Pooled presence score from which a copy without a match counts as marked.
         pair: Directory of the networks that write and read marks; none is shipped.
+        precision: Of the extractor that traces: a plan such as `int8-fp32`, or `auto`; whatever is
+            not `fp32` is a package that `engine build --pair` made.
+        backend: That runs it; `auto` for the best that has a package here, and the pair's own file
+            on the CPU for `fp32`.
         strength_db: PSNR of a mark when it is drawn, dB; the lower the stronger and the easier to
             see.
 
@@ -59,6 +67,8 @@ class Marking:
     clip_at: float = 4.0
     presence: float = 0.9
     pair: Path | None = None
+    precision: ReaderPrecision = "fp32"
+    backend: str = "auto"
     strength_db: float = 42.0
 
     def __post_init__(self) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
-__all__ = ["MINI"]
+__all__ = ["MARK", "MINI"]
 
 MINI = Path(__file__).parent / "mini"
+MARK = Path(__file__).parent / "mark"
+"""The pair that writes and reads marks, in the version that ships one."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engines.backend import Artifact, Availability, Backend, BuildRequest, BuildWatch, Target
-from engines.gate.report import Rerun
+from engines.gate.report import GateReport, Rerun
 from engines.gate.thresholds import thresholds_for
 from engines.package.backends import BACKENDS, backend_named
 from engines.package.directory import open_package
@@ -72,7 +72,7 @@ def on(
 ) -> Listed:
     plan = plan_named(precision)
     spec = replace(manifest.spec, backend=backend, precision=precision, backend_version="11.4")
-    assert manifest.gate is not None
+    assert isinstance(manifest.gate, GateReport)
     changed = replace(
         manifest,
         spec=spec,
@@ -130,18 +130,18 @@ Change = Callable[[PackageManifest], PackageManifest]
 
 
 def gate_failed(manifest: PackageManifest) -> PackageManifest:
-    assert manifest.gate is not None
+    assert isinstance(manifest.gate, GateReport)
     return replace(manifest, gate=replace(manifest.gate, passed=False, reasons=("bad",)))
 
 
 def lax(manifest: PackageManifest) -> PackageManifest:
-    assert manifest.gate is not None
+    assert isinstance(manifest.gate, GateReport)
     limits = replace(manifest.gate.thresholds, decisions=0.0, min_frames=1)
     return replace(manifest, gate=replace(manifest.gate, thresholds=limits))
 
 
 def needs_rerun(manifest: PackageManifest) -> PackageManifest:
-    assert manifest.gate is not None
+    assert isinstance(manifest.gate, GateReport)
     rerun = (Rerun("weapon", 0.01, 0.02),)
     return replace(manifest, gate=replace(manifest.gate, needs_higher_precision=rerun))
 

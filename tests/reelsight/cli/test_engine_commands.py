@@ -125,7 +125,7 @@ def test_a_verdict_that_is_overruled_takes_the_package_away(
     def impossible(precision: str) -> Thresholds:
         return replace(thresholds_for(precision), decisions=1.1)
 
-    monkeypatch.setattr("engines.gate.prebuilt.thresholds_for", impossible)
+    monkeypatch.setattr("engines.gate.judging.thresholds_for", impossible)
     with pytest.raises(typer.Exit):
         engine_build.gate(made["path"], count=256, publish=True, registry=place, json_=True)
     assert json.loads(capsys.readouterr().out)["published"] is None
