@@ -29,6 +29,7 @@ __all__ = [
     "RequestError",
     "RunError",
     "StoreError",
+    "SubmitError",
     "first_line",
 ]
 
@@ -268,3 +269,12 @@ class RunError(ReelsightError):
     stage = "run"
     retryable = True
     hint = "Run it again; Ray's logs are under /tmp/ray/session_latest/logs on each node."
+
+
+class SubmitError(ReelsightError):
+    """A cluster's job server refuses what was asked of it."""
+
+    code = "submit.refused"
+    stage = "submit"
+    http_status = 400
+    hint = "Is it the dashboard's address, and do the versions of Ray agree? See docs/submit.md."

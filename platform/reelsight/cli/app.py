@@ -13,6 +13,7 @@ from reelsight.cli import (
     decode,
     doctor,
     engine,
+    job,
     keys,
     ledger,
     mark,
@@ -21,6 +22,7 @@ from reelsight.cli import (
     query,
     samples,
     serve,
+    submit,
     tag,
     top,
 )
@@ -36,6 +38,12 @@ app = typer.Typer(
 )
 app.command(name="tag")(tag.command)
 app.command(name="backfill")(backfill)
+app.command(
+    name="submit",
+    # What comes behind the job's name is the job's.
+    context_settings={"allow_interspersed_args": False},
+)(submit.command)
+app.add_typer(job.app, name="job")
 app.command(name="serve")(serve.command)
 app.command(name="top")(top.command)
 app.command(name="query")(query.command)

@@ -49,7 +49,8 @@ def ray_session(
     Yields:
         The widths: fixed by the settings, else one decoder a core of the machine or cluster and one
         engine for every four, but two where there are two cores: idle engines cost no time, and a
-        large model on one engine would leave cores idle. A session that was started here is ended
+        large model on one engine would leave cores idle. With ray.engine_gpus there is one engine
+        for every such share of the GPUs. A session that was started here is ended
         on the way out.
 
     Raises:
@@ -69,11 +70,17 @@ def ray_session(
     try:
         yield Widths(
             decoders=settings.ray.decode_tasks or cores,
-            engines=settings.ray.engine_actors or max(min(cores, 2), cores // 4),
+            engines=settings.ray.engine_actors or _engines(cores, settings.ray.engine_gpus),
         )
     finally:
         if started:
             ray.shutdown()
+
+
+def _engines(cores: int, gpus_each: float) -> int:
+    if gpus_each:
+        return max(1, int(ray.cluster_resources().get("GPU", 0) / gpus_each))
+    return max(min(cores, 2), cores // 4)
 
 
 def _join_or_start(settings: Settings, niceness: int | None) -> int:
