@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,7 +35,12 @@ _ANY = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Warning): .+$", re.MULTIL
 
 
 def backfill(
-    manifest_path: Path, output: Path, settings: Settings, *, progress: bool = False
+    manifest_path: Path,
+    output: Path,
+    settings: Settings,
+    *,
+    tell: Callable[[str], None] | None = None,
+    planned: float | None = None,
 ) -> RunRecord:
     """Tag every clip of a manifest into an output directory.
 
@@ -41,7 +48,8 @@ def backfill(
         manifest_path: Parquet with clip_id, uri and any further columns.
         output: Directory of runs; every node of the cluster must see it under this path.
         settings: What to do and how wide.
-        progress: Whether to show Ray Data's progress bars.
+        tell: Gets a line about once a second: how far it is, and which stage limits it.
+        planned: Frames per second that a plan promised, for the summary.
 
     Returns:
         The run's record; its state is `complete` only if every row has exactly one Report.
@@ -55,6 +63,7 @@ def backfill(
     from reelsight.plan import plan_for
     from reelsight.rayx.cluster import ray_session
     from reelsight.rayx.dataset import tag_dataset
+    from reelsight.rayx.live import told_live
     from reelsight.rayx.sink import ReportSink
     from reelsight.store.manifest import Manifest
     from reelsight.store.run import RunRecord, RunStore, new_run_id
@@ -75,10 +84,11 @@ def backfill(
     )
     store.save(record)
     try:
-        with ray_session(settings, progress=progress) as widths:
+        with ray_session(settings, progress=False) as widths:
             started = time.perf_counter()
             sink = ReportSink(output.absolute(), record.run_id)
-            tag_dataset(manifest, plan, recipe, settings, widths).write_datasink(sink)
+            with told_live(tell, manifest.rows, widths) if tell else nullcontext():
+                tag_dataset(manifest, plan, recipe, settings, widths).write_datasink(sink)
             wall_s = time.perf_counter() - started
         record = replace(record, files=tuple(sorted(sink.written.files, key=lambda f: f.path)))
         problems = store.problems(record, manifest.clip_ids)
@@ -89,7 +99,8 @@ def backfill(
     record = replace(
         record,
         state="unbalanced" if problems else "complete",
-        summary=_summary(sink.written, manifest.rows, wall_s, widths),
+        summary=_summary(sink.written, manifest.rows, wall_s, widths)
+        | ({"planned_frames_per_s": planned} if planned else {}),
         problems=problems,
     )
     store.save(record)
@@ -121,6 +132,7 @@ def _summary(written: Written, clips: int, wall_s: float, widths: Widths) -> dic
         "engine": (costs["engine_s"], widths.engines),
         "report": (costs["report_s"], widths.decoders),
     }
+    engine_s = costs["engine_s"]
     busy = {stage: seconds / n / wall_s for stage, (seconds, n) in slots.items()}
     return {
         "clips": clips,
@@ -130,6 +142,10 @@ def _summary(written: Written, clips: int, wall_s: float, widths: Widths) -> dic
         "wall_s": round(wall_s, 3),
         "clips_per_s": round(clips / wall_s, 3),
         "frames_per_s": round(written.frames / wall_s, 3),
+        # Of engines that never wait: as fast as these were while they ran.
+        "engine_ceiling_frames_per_s": (
+            round(written.frames * widths.engines / engine_s, 3) if engine_s else None
+        ),
         "busy": {stage: round(share, 3) for stage, share in busy.items()},
         "limiting_stage": max(busy, key=lambda stage: busy[stage]),
         "seconds": {name: round(value, 3) for name, value in sorted(costs.items())},
@@ -147,13 +163,24 @@ def command(
     engine: options.EngineOption = None,
     config: options.ConfigOption = None,
     set_: options.SetOption = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="Start as wide as `reelsight plan --json` said.")
+    ] = None,
     json_: options.JsonOption = False,
 ) -> None:
     """Tag every clip of a manifest with Ray Data; one Report row a clip lands in Parquet."""
-    from reelsight.cli.console import is_terminal
+    from reelsight.cli.console import is_terminal, live_line
 
     settings = options.load(config, set_, model, bank, fps, frames, engine)
-    record = backfill(manifest, output, settings, progress=is_terminal())
+    planned = None
+    if plan is not None:
+        from reelsight.capacity.pools import read_pools
+        from reelsight.rayx.cluster import cluster_address
+
+        pools = read_pools(plan, cluster=cluster_address(settings) is not None)
+        settings, planned = pools.applied(settings), pools.frames_per_s
+    with live_line(is_terminal()) as tell:
+        record = backfill(manifest, output, settings, tell=tell, planned=planned)
     if json_:
         print_json(asdict(record))
     else:

@@ -164,10 +164,15 @@ def test_refusals_say_what_to_do(
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="cannot read the token"):
         JobServer(at_home.address)
-    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    error = refusal(at_home.address)
-    assert (error.code, "wants a token" in error.message) == ("submit.unauthorised", True)
+    # Without a token of its own; Ray, once it has read one in a process, keeps it.
+    stranger = environment(at_home, HOME=str(tmp_path))
+    command = [sys.executable, "-m", "reelsight.cli.app", "job", "list", "--address"]
+    asked = subprocess.run(
+        [*command, at_home.address], env=stranger, capture_output=True, text=True, check=False
+    )
+    assert asked.returncode == 2
+    assert "submit.unauthorised" in asked.stderr
+    assert "wants a token" in asked.stderr
 
 
 def test_a_job_is_known_until_it_is_stopped(

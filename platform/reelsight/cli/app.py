@@ -18,6 +18,7 @@ from reelsight.cli import (
     ledger,
     mark,
     models,
+    plan,
     probe,
     query,
     samples,
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.command(name="tag")(tag.command)
 app.command(name="backfill")(backfill)
+app.command(name="plan")(plan.command)
 app.command(
     name="submit",
     # What comes behind the job's name is the job's.

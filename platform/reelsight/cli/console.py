@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from reelsight.store.run import RunRecord
 
 __all__ = [
     "is_terminal",
+    "live_line",
     "print_json",
     "run_app",
     "show_error",
@@ -40,6 +42,16 @@ _err = Console(stderr=True, highlight=False)
 def is_terminal() -> bool:
     """Whether a person watches the error stream, where progress goes."""
     return sys.stderr.isatty()
+
+
+@contextmanager
+def live_line(shown: bool) -> Iterator[Callable[[str], None] | None]:
+    """One line on the error stream that replaces itself; None where nobody watches."""
+    if not shown:
+        yield None
+        return
+    with _err.status("starting") as status:
+        yield lambda text: status.update(escape(text))
 
 
 def print_json(value: Any) -> None:
@@ -78,6 +90,12 @@ def show_run(record: RunRecord, output: Path) -> None:
         f"{s['frames_per_s']:.1f} frames/s, {s['clips_per_s']:.2f} clips/s; "
         f"limiting stage: {s['limiting_stage']} (busy: {busy})"
     )
+    if ceiling := s.get("engine_ceiling_frames_per_s"):
+        planned = s.get("planned_frames_per_s")
+        _out.print(
+            f"{s['frames_per_s'] / ceiling:.0%} of the engines' ceiling, {ceiling:.1f} frames/s"
+            + (f"; the plan said {planned:.1f} frames/s" if planned else "")
+        )
     for code, count in s["failures"].items():
         _out.print(f"  {count} x {code}")
     for problem in record.problems:

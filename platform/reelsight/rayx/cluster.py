@@ -14,7 +14,7 @@ from ray.data import DataContext
 from reelsight.errors import RunError
 from reelsight.settings import Settings
 
-__all__ = ["Widths", "ray_session"]
+__all__ = ["Widths", "cluster_address", "ray_session"]
 
 # Ray Data reserves logical CPUs for reading, mapping and writing at once: with fewer than this it
 # can wait for itself for ever. They are slots, not cores; the stages' own limits follow the cores.
@@ -77,6 +77,11 @@ def ray_session(
             ray.shutdown()
 
 
+def cluster_address(settings: Settings) -> str | None:
+    """The cluster that a run would join; None for a session of its own."""
+    return settings.ray.address or os.environ.get("RAY_ADDRESS")
+
+
 def _engines(cores: int, gpus_each: float) -> int:
     if gpus_each:
         return max(1, int(ray.cluster_resources().get("GPU", 0) / gpus_each))
@@ -86,7 +91,7 @@ def _engines(cores: int, gpus_each: float) -> int:
 def _join_or_start(settings: Settings, niceness: int | None) -> int:
     """Returns the cores that the stages may use."""
     common = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address := settings.ray.address or os.environ.get("RAY_ADDRESS"):
+    if address := cluster_address(settings):
         try:
             ray.init(address=address, **common)
         except (ConnectionError, ValueError, RuntimeError) as error:
