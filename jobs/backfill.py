@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +16,7 @@ import typer
 
 import reelsight.errors
 from reelsight.cli import options
-from reelsight.cli.console import print_json, run_app, show_run
+from reelsight.cli.console import live_line, print_json, run_app, show_rates, show_run
 from reelsight.errors import ReelsightError, RunError
 from reelsight.settings import Settings
 
@@ -34,22 +32,13 @@ _TYPED = re.compile(r"^reelsight\.errors\.(\w+): (.+)$", re.MULTILINE)
 _ANY = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Warning): .+$", re.MULTILINE)
 
 
-def backfill(
-    manifest_path: Path,
-    output: Path,
-    settings: Settings,
-    *,
-    tell: Callable[[str], None] | None = None,
-    planned: float | None = None,
-) -> RunRecord:
+def backfill(manifest_path: Path, output: Path, settings: Settings) -> RunRecord:
     """Tag every clip of a manifest into an output directory.
 
     Args:
         manifest_path: Parquet with clip_id, uri and any further columns.
         output: Directory of runs; every node of the cluster must see it under this path.
         settings: What to do and how wide.
-        tell: Gets a line about once a second: how far it is, and which stage limits it.
-        planned: Frames per second that a plan promised, for the summary.
 
     Returns:
         The run's record; its state is `complete` only if every row has exactly one Report.
@@ -63,7 +52,6 @@ def backfill(
     from reelsight.plan import plan_for
     from reelsight.rayx.cluster import ray_session
     from reelsight.rayx.dataset import tag_dataset
-    from reelsight.rayx.live import told_live
     from reelsight.rayx.sink import ReportSink
     from reelsight.store.manifest import Manifest
     from reelsight.store.run import RunRecord, RunStore, new_run_id
@@ -87,8 +75,7 @@ def backfill(
         with ray_session(settings, progress=False) as widths:
             started = time.perf_counter()
             sink = ReportSink(output.absolute(), record.run_id)
-            with told_live(tell, manifest.rows, widths) if tell else nullcontext():
-                tag_dataset(manifest, plan, recipe, settings, widths).write_datasink(sink)
+            tag_dataset(manifest, plan, recipe, settings, widths).write_datasink(sink)
             wall_s = time.perf_counter() - started
         record = replace(record, files=tuple(sorted(sink.written.files, key=lambda f: f.path)))
         problems = store.problems(record, manifest.clip_ids)
@@ -99,8 +86,7 @@ def backfill(
     record = replace(
         record,
         state="unbalanced" if problems else "complete",
-        summary=_summary(sink.written, manifest.rows, wall_s, widths)
-        | ({"planned_frames_per_s": planned} if planned else {}),
+        summary=_summary(sink.written, manifest.rows, wall_s, widths),
         problems=problems,
     )
     store.save(record)
@@ -132,7 +118,6 @@ def _summary(written: Written, clips: int, wall_s: float, widths: Widths) -> dic
         "engine": (costs["engine_s"], widths.engines),
         "report": (costs["report_s"], widths.decoders),
     }
-    engine_s = costs["engine_s"]
     busy = {stage: seconds / n / wall_s for stage, (seconds, n) in slots.items()}
     return {
         "clips": clips,
@@ -142,10 +127,6 @@ def _summary(written: Written, clips: int, wall_s: float, widths: Widths) -> dic
         "wall_s": round(wall_s, 3),
         "clips_per_s": round(clips / wall_s, 3),
         "frames_per_s": round(written.frames / wall_s, 3),
-        # Of engines that never wait: as fast as these were while they ran.
-        "engine_ceiling_frames_per_s": (
-            round(written.frames * widths.engines / engine_s, 3) if engine_s else None
-        ),
         "busy": {stage: round(share, 3) for stage, share in busy.items()},
         "limiting_stage": max(busy, key=lambda stage: busy[stage]),
         "seconds": {name: round(value, 3) for name, value in sorted(costs.items())},
@@ -169,22 +150,18 @@ def command(
     json_: options.JsonOption = False,
 ) -> None:
     """Tag every clip of a manifest with Ray Data; one Report row a clip lands in Parquet."""
-    from reelsight.cli.console import is_terminal, live_line
+    from reelsight.rayx.live import told_live
+    from reelsight.rayx.planned import as_planned
 
     settings = options.load(config, set_, model, bank, fps, frames, engine)
-    planned = None
-    if plan is not None:
-        from reelsight.capacity.pools import read_pools
-        from reelsight.rayx.cluster import cluster_address
-
-        pools = read_pools(plan, cluster=cluster_address(settings) is not None)
-        settings, planned = pools.applied(settings), pools.frames_per_s
-    with live_line(is_terminal()) as tell:
-        record = backfill(manifest, output, settings, tell=tell, planned=planned)
+    settings, planned = as_planned(settings, plan)
+    with live_line() as tell, told_live(tell):
+        record = backfill(manifest, output, settings)
     if json_:
         print_json(asdict(record))
     else:
         show_run(record, output)
+        show_rates(record.summary, planned)
     if record.state != "complete":
         raise typer.Exit(4)
 

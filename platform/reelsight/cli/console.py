@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ __all__ = [
     "run_app",
     "show_error",
     "show_lines",
+    "show_rates",
     "show_run",
     "show_table",
 ]
@@ -45,9 +46,9 @@ def is_terminal() -> bool:
 
 
 @contextmanager
-def live_line(shown: bool) -> Iterator[Callable[[str], None] | None]:
+def live_line() -> Iterator[Callable[[str], None] | None]:
     """One line on the error stream that replaces itself; None where nobody watches."""
-    if not shown:
+    if not is_terminal():
         yield None
         return
     with _err.status("starting") as status:
@@ -90,17 +91,24 @@ def show_run(record: RunRecord, output: Path) -> None:
         f"{s['frames_per_s']:.1f} frames/s, {s['clips_per_s']:.2f} clips/s; "
         f"limiting stage: {s['limiting_stage']} (busy: {busy})"
     )
-    if ceiling := s.get("engine_ceiling_frames_per_s"):
-        planned = s.get("planned_frames_per_s")
-        _out.print(
-            f"{s['frames_per_s'] / ceiling:.0%} of the engines' ceiling, {ceiling:.1f} frames/s"
-            + (f"; the plan said {planned:.1f} frames/s" if planned else "")
-        )
     for code, count in s["failures"].items():
         _out.print(f"  {count} x {code}")
     for problem in record.problems:
         _err.print(f"[red]does not add up:[/] {escape(problem)}")
     _out.print(f"Parquet: {escape(str(output / 'data'))}/run={record.run_id}")
+
+
+def show_rates(summary: Mapping[str, Any], planned: float | None) -> None:
+    """What a run did against what its engines could have done, and against its plan.
+
+    The ceiling is of engines that never wait: as fast as these were while they ran.
+    """
+    rate = summary.get("frames_per_s", 0.0)
+    busy = summary.get("busy", {}).get("engine", 0.0)
+    said = [f"{busy:.0%} of the engines' ceiling, {rate / busy:.1f} frames/s"] if busy else []
+    said += [f"{rate / planned:.0%} of the plan, {planned:.1f} frames/s"] if planned else []
+    if said:
+        _out.print("; ".join(said))
 
 
 def show_error(error: ReelsightError) -> None:

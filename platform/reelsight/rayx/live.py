@@ -17,8 +17,6 @@ from typing import Any
 from ray.data import DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
-from reelsight.rayx.cluster import Widths
-
 __all__ = ["Stage", "limiting", "told_live"]
 
 Say = Callable[[str], None]
@@ -55,17 +53,18 @@ def limiting(stages: Sequence[Stage]) -> str | None:
 
 
 @contextmanager
-def told_live(say: Say, clips: int, widths: Widths) -> Iterator[None]:
+def told_live(say: Say | None) -> Iterator[None]:
     """Say in a line how the run inside is, about once a second.
 
     Args:
-        say: Gets each line, in the thread of Ray Data's scheduler.
-        clips: Rows of the manifest.
-        widths: Slots of the stages.
+        say: Gets each line, in the thread of Ray Data's scheduler; None says nothing.
     """
+    if say is None:
+        yield
+        return
     context = DataContext.get_current()
     before = list(context.custom_execution_callback_classes)
-    _Watch.view = _View(say, clips, widths)
+    _Watch.view = _View(say)
     context.custom_execution_callback_classes = [*before, _Watch]
     try:
         yield
@@ -77,8 +76,8 @@ def told_live(say: Say, clips: int, widths: Widths) -> Iterator[None]:
 class _View:
     """What has been seen, and when it was last told."""
 
-    def __init__(self, say: Say, clips: int, widths: Widths) -> None:
-        self._say, self._clips, self._widths = say, clips, widths
+    def __init__(self, say: Say) -> None:
+        self._say = say
         self._started = self._told = time.monotonic()
         self._seen: deque[str] = deque(maxlen=_WINDOW)
 
@@ -87,7 +86,7 @@ class _View:
         if now - self._told < _EVERY_S:
             return
         self._told = now
-        stages = _stages(topology, self._widths)
+        stages = _stages(topology)
         if (name := limiting(stages)) is not None:
             self._seen.append(name)
         if self._seen:
@@ -98,7 +97,7 @@ class _View:
         ((most, _),) = Counter(self._seen).most_common(1)
         parts = [f"{s.name} {s.running}/{s.slots}, {s.waiting} waiting" for s in stages]
         rate = f"{done / passed_s:.1f} clips/s"
-        return f"{done}/{self._clips} clips, {rate}; limiting: {most} ({'; '.join(parts)})"
+        return f"{done} clips, {rate}; limiting: {most} ({'; '.join(parts)})"
 
 
 class _Watch(ExecutionCallback):  # type: ignore[misc]
@@ -115,21 +114,23 @@ class _Watch(ExecutionCallback):  # type: ignore[misc]
             _Watch.view = None
 
 
-def _stages(topology: dict[Any, Any], widths: Widths) -> list[Stage]:
+def _stages(topology: dict[Any, Any]) -> list[Stage]:
     """Decode and engine as Ray Data's executor knows them; what follows them costs too little."""
-    kinds = (
-        ("decode_clips", "fetch+decode", widths.decoders, 1),
-        ("EngineWorker", "engine", widths.engines, 2),
-    )
-    found = []
-    for marker, name, slots, calls in kinds:
-        for operator, state in topology.items():
-            if marker in operator.name:
-                found.append(_stage(name, operator, state, slots * calls))
-    return found
+    kinds = (("decode_clips", "fetch+decode"), ("EngineWorker", "engine"))
+    return [
+        _stage(name, operator, state)
+        for marker, name in kinds
+        for operator, state in topology.items()
+        if marker in operator.name
+    ]
 
 
-def _stage(name: str, operator: Any, state: Any, slots: int) -> Stage:
+def _stage(name: str, operator: Any, state: Any) -> Stage:
+    pool = getattr(operator, "_actor_pool", None)
+    if pool is None:
+        slots = operator.get_max_concurrency_limit() or 1
+    else:
+        slots = pool.max_size() * pool.max_actor_concurrency()
     return Stage(
         name=name,
         running=operator.metrics.num_tasks_running,
