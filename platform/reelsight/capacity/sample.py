@@ -2,8 +2,9 @@
 
 The clips are those whose ids have the least hashes: the same ones every time, whatever the order of
 the manifest. They go through the same steps as in a backfill. Stages are measured one after the
-other with all cores busy and with the priority of Ray's workers: a core whose neighbours idle is
-faster than one in a run, and one that others want is slower.
+other with all cores busy, because a core whose neighbours idle is faster than one in a run. What
+cores do is counted in CPU time, so that other work on the machine does not pass for clips; fetching
+and an engine with a device are timed by the clock.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from __future__ import annotations
 import hashlib
 import heapq
 import os
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -26,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from reelsight.capacity.cpu_time import tree_cpu_s
 from reelsight.capacity.measured import CPU_BACKENDS, STAGES, Measured
 from reelsight.engine import EngineRecipe, EngineWorker
 from reelsight.errors import ManifestError
@@ -45,8 +47,6 @@ Pixels = npt.NDArray[np.uint8]
 
 # Of pixels that are kept for the engine; the frames of further clips are counted and let go.
 _KEPT_BYTES = 384 << 20
-# Of Ray's workers, by which whatever else runs on a machine goes first.
-_NICENESS = 15
 # An engine is run over the sample again until it has been busy for so long.
 _ENGINE_S = 1.0
 
@@ -101,7 +101,7 @@ def measure(
         EngineError: The engine cannot be opened here.
     """
     lanes = cores or cores_here()
-    seen = _load(requests, plan, lanes)
+    seen, decode_s = _load(requests, plan, lanes)
     timelines = {one.clip: one.timeline for one in seen if one.timeline is not None}
     if not timelines:
         raise ManifestError(
@@ -112,12 +112,11 @@ def measure(
     good = [one for one in seen if one.timeline is not None]
     frames = tuple(len(timeline.pts) for timeline in timelines.values())
     kept = [one.pixels for one in good if one.pixels is not None]
-    with _workers(1) as pool:
-        engine_s, start_s = pool.submit(_engine, kept, recipe, settings, lanes).result()
-        report_s, write_s = pool.submit(_report, timelines, plan).result()
+    engine_s, start_s = _engine(kept, recipe, settings, lanes)
+    report_s, write_s = _report(timelines, plan)
     stages = (
         sum(one.fetch_s for one in good),
-        sum(one.decode_s for one in good),
+        decode_s,
         engine_s * sum(frames),
         report_s,
         write_s,
@@ -133,39 +132,50 @@ def measure(
     )
 
 
-def _workers(count: int) -> ThreadPoolExecutor:
-    """Threads that are as modest as Ray's workers, and what they start is as well."""
-    return ThreadPoolExecutor(count, initializer=_be_modest)
+def _load(
+    requests: Sequence[ClipRequest], plan: TaggingPlan, lanes: int
+) -> tuple[list[_Seen], float]:
+    """Fetch and decode, a decoder a lane; also the core-seconds of the decoding.
 
-
-def _be_modest() -> None:
-    if sys.platform == "linux":  # Elsewhere it would be the whole process.
-        os.setpriority(os.PRIO_PROCESS, 0, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
-
-
-def _load(requests: Sequence[ClipRequest], plan: TaggingPlan, lanes: int) -> list[_Seen]:
-    """Fetch and decode, a decoder a lane; its first clip starts it, uncounted."""
+    Every lane decodes a clip before anything is counted: that starts its decoder.
+    """
     waiting: SimpleQueue[ClipRequest] = SimpleQueue()
     for request in requests:
         waiting.put(request)
     room = _Room(_KEPT_BYTES)
+    spent: list[float | None] = []
+    # Between the two, every decoder is there and nothing but decoding goes on.
+    begin = threading.Barrier(lanes, lambda: spent.append(tree_cpu_s()))
+    end = threading.Barrier(lanes, lambda: spent.append(tree_cpu_s()))
 
-    def lane(_: int) -> list[_Seen]:
+    def lane(number: int) -> list[_Seen]:
         found: list[_Seen] = []
         decoder = open_decoder(plan.decoding, plan.sampling)
         try:
-            while True:
-                request = waiting.get_nowait()
-                if not found:
-                    load_clip(request, plan, decoder)
-                found.append(_seen(load_clip(request, plan, decoder), room))
-        except Empty:
+            load_clip(requests[number % len(requests)], plan, decoder)
+            begin.wait()
+            with suppress(Empty):
+                while True:
+                    found.append(_seen(load_clip(waiting.get_nowait(), plan, decoder), room))
+            end.wait()
             return found
+        except BaseException:
+            begin.abort()  # Nobody waits for a lane that broke.
+            end.abort()
+            raise
         finally:
             decoder.close()
 
-    with _workers(lanes) as pool:
-        return [one for found in pool.map(lane, range(lanes)) for one in found]
+    with ThreadPoolExecutor(lanes) as pool:
+        futures = [pool.submit(lane, number) for number in range(lanes)]
+    broke = [error for future in futures if (error := future.exception())]
+    if broke:
+        raise next((e for e in broke if not isinstance(e, threading.BrokenBarrierError)), broke[0])
+    seen = [one for future in futures for one in future.result()]
+    first, last = spent
+    if first is None or last is None:
+        return seen, sum(one.decode_s for one in seen if one.timeline is not None)
+    return seen, last - first
 
 
 class _Room:
@@ -200,9 +210,8 @@ def _engine(
     kept: list[Pixels], recipe: EngineRecipe, settings: Settings, lanes: int
 ) -> tuple[float, float]:
     """Core-seconds (or device-seconds) a frame, and seconds until the engine was warm."""
-    threads = settings.engine.threads
     on_cpu = recipe.spec.backend in CPU_BACKENDS
-    count = max(1, lanes // threads) if on_cpu else 1
+    count = max(1, lanes // settings.engine.threads) if on_cpu else 1
     started = time.perf_counter()
     workers = [
         EngineWorker(
@@ -211,14 +220,16 @@ def _engine(
         for _ in range(count)
     ]
     start_s = (time.perf_counter() - started) / count
+    cpu_s = time.process_time()
     try:
-        with _workers(count) as pool:
+        with ThreadPoolExecutor(count) as pool:
             spent = list(pool.map(_saturate, workers, [kept] * count))
+        cpu_s = time.process_time() - cpu_s
     finally:
         for worker in workers:
             worker.close()
-    per_frame = sum(busy for busy, _ in spent) / sum(ran for _, ran in spent)
-    return per_frame * (threads if on_cpu else 1), start_s
+    frames = sum(ran for _, ran in spent)
+    return (cpu_s if on_cpu else sum(busy for busy, _ in spent)) / frames, start_s
 
 
 def _saturate(worker: EngineWorker, kept: list[Pixels]) -> tuple[float, int]:
@@ -256,6 +267,6 @@ def _report(timelines: dict[Clip, Timeline], plan: TaggingPlan) -> tuple[float, 
 
 
 def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
-    started = time.perf_counter()
+    started = time.thread_time()
     result = run()
-    return result, time.perf_counter() - started
+    return result, time.thread_time() - started

@@ -93,11 +93,14 @@ class _View:
             self._say(self._line(stages, now - self._started))
 
     def _line(self, stages: list[Stage], passed_s: float) -> str:
-        done = stages[-1].rows
+        """Short enough for a terminal: of each stage running/slots and, after +, what waits."""
         ((most, _),) = Counter(self._seen).most_common(1)
-        parts = [f"{s.name} {s.running}/{s.slots}, {s.waiting} waiting" for s in stages]
-        rate = f"{done / passed_s:.1f} clips/s"
-        return f"{done} clips, {rate}; limiting: {most} ({'; '.join(parts)})"
+        told = [
+            f"{s.name} {s.running}/{s.slots} +{s.waiting}"
+            for s in sorted(stages, key=lambda stage: stage.name != most)
+        ]
+        done = stages[-1].rows
+        return f"{done} clips, {done / passed_s:.1f}/s; limiting: {'; '.join(told)}"
 
 
 class _Watch(ExecutionCallback):  # type: ignore[misc]

@@ -10,7 +10,7 @@ import pytest
 from reelsight.capacity.measured import STAGES
 from reelsight.capacity.sample import choose, measure
 from reelsight.engine import EngineRecipe
-from reelsight.errors import ManifestError
+from reelsight.errors import ManifestError, RunError
 from reelsight.plan import TaggingPlan
 from reelsight.samples.clips import SampleClip
 from reelsight.settings import Settings
@@ -53,3 +53,17 @@ def test_a_sample_of_dead_clips_says_so(
     requests = [ClipRequest("gone", str(tmp_path / "gone.mp4"))]
     with pytest.raises(ManifestError, match=r"fetch\.not_found"):
         measure(requests, fake_plan, fake_recipe, fake_settings, cores=1)
+
+
+def test_a_lane_that_breaks_ends_the_others(
+    fake_plan: TaggingPlan,
+    fake_recipe: EngineRecipe,
+    fake_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(request: ClipRequest, *_: object) -> None:
+        raise RunError(f"no process for {request.clip_id}")
+
+    monkeypatch.setattr("reelsight.capacity.sample.load_clip", broken)
+    with pytest.raises(RunError, match="no process"):
+        measure([ClipRequest("a", "/a")], fake_plan, fake_recipe, fake_settings, cores=3)
