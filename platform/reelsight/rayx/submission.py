@@ -19,7 +19,7 @@ from typing import Any
 
 import aiohttp
 import requests
-from ray.exceptions import AuthenticationError
+from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from reelsight.errors import ConfigError, RunError, SubmitError
@@ -199,7 +199,7 @@ class JobServer:
                 hint="Put the cluster's token into ~/.ray/auth_token, or its file into "
                 "RAY_AUTH_TOKEN_PATH; `ray get-auth-token` on the head prints it.",
             ) from error
-        except (ConnectionError, requests.RequestException) as error:
+        except (ConnectionError, requests.RequestException, RayError) as error:
             raise RunError(
                 f"no job server answers at {self.address}",
                 code="run.no_cluster",
