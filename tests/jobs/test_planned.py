@@ -11,9 +11,9 @@ import typer.testing
 from jobs.backfill import backfill
 from reelsight.cli.app import app
 from reelsight.rayx.live import Stage, limiting, told_live
+from reelsight.rayx.planned import as_planned
 from reelsight.samples.clips import SampleClip
 from reelsight.settings import Settings
-from reelsight.store.run import RunStore
 
 
 def stages(decode: tuple[int, int], engine: tuple[int, int]) -> list[Stage]:
@@ -78,5 +78,5 @@ def test_a_backfill_starts_as_planned(samples: list[SampleClip], tmp_path: Path)
     assert ran.exit_code == 0, ran.output
     assert "of the engines' ceiling" in ran.output
     assert f"of the plan, {plan['pools']['here']['frames_per_s']:.1f} frames/s" in ran.output
-    record = RunStore(tmp_path / "out").latest()
-    assert record.config["settings"]["ray"]["engine_actors"] == 3
+    settings, _ = as_planned(Settings(), tmp_path / "plan.json")
+    assert settings.ray.engine_actors == 3

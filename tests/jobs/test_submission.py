@@ -19,7 +19,7 @@ from reelsight.errors import ConfigError, ReelsightError
 from reelsight.rayx.submission import JobServer
 from reelsight.samples.clips import SampleClip
 from reelsight.store.manifest import write_manifest
-from reelsight.store.run import RunStore
+from reelsight.store.query import query
 from tests.jobs.own_cluster import OwnCluster, own_cluster
 
 ROOT = Path(__file__).parents[2]
@@ -105,8 +105,8 @@ def test_reelsight_submit_runs_this_directory_on_any_cluster(
         out, err = tagged.communicate(timeout=180)
     assert tagged.returncode == 0, out + err
     assert "2 clips = 2 tagged + 0 dead" in out
-    record = RunStore(tmp_path / "out").latest()
-    assert record.config["provenance"]["code_version"] == HERE
+    versions = query(tmp_path / "out", "select distinct provenance.code_version from reports")
+    assert versions.rows == [(HERE,)]
 
 
 def test_ray_job_submit_runs_on_a_cluster_of_cluster_yaml(
@@ -131,8 +131,8 @@ def test_ray_job_submit_runs_on_a_cluster_of_cluster_yaml(
         assert f"driver {HERE} worker {HERE}" in out, out + err
         out, err = file.communicate(timeout=180)
         assert file.returncode == 0, out + err
-    record = RunStore(tmp_path / "out").latest()
-    assert record.config["provenance"]["code_version"] == HERE
+    versions = query(tmp_path / "out", "select distinct provenance.code_version from reports")
+    assert versions.rows == [(HERE,)]
 
 
 @pytest.fixture
