@@ -131,7 +131,7 @@ def tag(manifest_path: Path, timeout_s: float, memory_mb: int) -> None:
     isolation = Misbehaving(timeout_s=timeout_s, memory_mb=memory_mb)
     plan = replace(plan, decoding=replace(plan.decoding, isolation=isolation))
     manifest = Manifest.open(manifest_path)
-    with ray_session(settings, progress=False) as widths:
+    with ray_session(settings) as widths:
         started = time.perf_counter()
         tables = tag_dataset(manifest, plan, recipe, settings, widths).iter_batches(
             batch_format="pyarrow", batch_size=None

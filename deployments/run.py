@@ -48,7 +48,7 @@ def serving(settings: Settings, name: str = "reelsight") -> Iterator[str]:
         bound(host, port).close()
     app = build_app(settings, own_port=own_port)
     # Somebody waits for what is done here, as for any other server.
-    with ray_session(settings, progress=False, niceness=0):
+    with ray_session(settings, niceness=0):
         # The door writes one line a request; Serve would write two more, in the same stream.
         quiet = LoggingConfig(enable_access_log=False)
         where = ProxyLocation.Disabled if own_port else ProxyLocation.HeadOnly

@@ -9,13 +9,13 @@ clip is in `reelsight.steps`, how it is spread is in `reelsight.rayx`, what coun
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs.tagging import ShardWork, tag_shards
 from reelsight.cli import options
-from reelsight.cli.console import print_json, run_app, show_run
+from reelsight.cli.console import live_line, print_json, run_app, show_rates, show_run
 from reelsight.settings import Settings
 from reelsight.store.objects import Objects
 from reelsight.store.run import RunRecord, plain
@@ -38,7 +38,6 @@ def backfill(
     *,
     new: bool = False,
     objects: Objects | None = None,
-    progress: bool = False,
 ) -> RunRecord:
     """Tag every clip of a manifest into an output directory, or go on with the run that does.
 
@@ -48,7 +47,6 @@ def backfill(
         settings: What to do and how wide.
         new: Start another run, whatever is there.
         objects: What the directory is made of.
-        progress: Whether to show Ray Data's progress bars.
 
     Returns:
         The run's record; every clip of a `complete` run has exactly one Report.
@@ -85,7 +83,7 @@ def backfill(
         if not (pending := run.pending()):
             break
         work = ShardWork(run, pending, reports, run.commit, settings.ray.max_dead_share)
-        tag_shards(work, settings, progress=progress)
+        tag_shards(work, settings)
     run.finish()
     return run.record()
 
@@ -101,17 +99,24 @@ def command(
     config: options.ConfigOption = None,
     set_: options.SetOption = None,
     new: options.NewOption = False,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="Start as wide as `reelsight plan --json` said.")
+    ] = None,
     json_: options.JsonOption = False,
 ) -> None:
     """Tag every clip of a manifest with Ray Data; one Report row a clip lands in Parquet."""
-    from reelsight.cli.console import is_terminal
+    from reelsight.rayx.live import told_live
+    from reelsight.rayx.planned import as_planned
 
     settings = options.load(config, set_, model, bank, fps, frames, engine)
-    record = backfill(manifest, output, settings, new=new, progress=is_terminal())
+    settings, planned = as_planned(settings, plan)
+    with live_line() as tell, told_live(tell):
+        record = backfill(manifest, output, settings, new=new)
     if json_:
         print_json(plain(record))
     else:
         show_run(record, output)
+        show_rates(record.summary, planned)
     if record.state != "complete":
         raise typer.Exit(4)
 

@@ -12,7 +12,7 @@ import typer
 
 from jobs.tagging import ShardWork, tag_shards
 from reelsight.cli import options
-from reelsight.cli.console import print_json, run_app, show_run
+from reelsight.cli.console import live_line, print_json, run_app, show_run
 from reelsight.settings import Settings
 from reelsight.store.run import RunRecord, plain
 
@@ -31,7 +31,6 @@ def replay(
     settings: Settings,
     *,
     run_id: str | None = None,
-    progress: bool = False,
 ) -> RunRecord:
     """Tag the clips again that are dead letters of a reason, in the run that has them.
 
@@ -40,7 +39,6 @@ def replay(
         reason: Code of the dead letters, such as `fetch.not_found`.
         settings: As of the run: what decides a Report must be the same.
         run_id: Which run; None for the newest.
-        progress: Whether to show Ray Data's progress bars.
 
     Returns:
         The run's record, with what became of them.
@@ -69,7 +67,7 @@ def replay(
     try:
         # All of them were dead before: nothing is learnt from how many stay so.
         work = ShardWork(run, again.inputs, reports, again.commit, max_dead_share=1.0)
-        tag_shards(work, settings, progress=progress)
+        tag_shards(work, settings)
     finally:
         again.close()
     return run.record()
@@ -89,10 +87,11 @@ def command(
     json_: options.JsonOption = False,
 ) -> None:
     """Try dead letters of one reason again, with the settings of their run."""
-    from reelsight.cli.console import is_terminal
+    from reelsight.rayx.live import told_live
 
     settings = options.load(config, set_, model, bank, fps, frames, engine)
-    record = replay(output, reason, settings, run_id=run, progress=is_terminal())
+    with live_line() as tell, told_live(tell):
+        record = replay(output, reason, settings, run_id=run)
     if json_:
         print_json(plain(record))
     else:

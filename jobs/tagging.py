@@ -53,7 +53,7 @@ class ShardWork:
     max_dead_share: float
 
 
-def tag_shards(work: ShardWork, settings: Settings, *, progress: bool = False) -> Progress:
+def tag_shards(work: ShardWork, settings: Settings) -> Progress:
     """Tag the clips of shards, and commit each shard as soon as it is whole.
 
     Raises:
@@ -68,7 +68,7 @@ def tag_shards(work: ShardWork, settings: Settings, *, progress: bool = False) -
     attempt = run.begin()
     done = Progress()
     try:
-        with ray_session(settings, progress=progress) as widths:
+        with ray_session(settings) as widths:
             started = time.perf_counter()
             source = ShardSource(run.objects, work.inputs)
             commit_shards(

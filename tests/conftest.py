@@ -32,7 +32,7 @@ def ray_cluster() -> Iterator[None]:
     """One local Ray for the whole test run."""
     from reelsight.rayx.cluster import ray_session
 
-    with ray_session(Settings(), progress=False):
+    with ray_session(Settings()):
         yield
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "RunConflict",
     "RunError",
     "StoreError",
+    "SubmitError",
     "first_line",
 ]
 
@@ -278,3 +279,12 @@ class RunConflict(RunError):
     http_status = 409
     retryable = False
     hint = "Undo the change to go on with that run, or start another with --new."
+
+
+class SubmitError(ReelsightError):
+    """A cluster's job server refuses what was asked of it."""
+
+    code = "submit.refused"
+    stage = "submit"
+    http_status = 400
+    hint = "Is it the dashboard's address, and do the versions of Ray agree? See docs/submit.md."

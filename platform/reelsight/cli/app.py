@@ -14,15 +14,18 @@ from reelsight.cli import (
     decode,
     doctor,
     engine,
+    job,
     keys,
     ledger,
     mark,
     models,
+    plan,
     probe,
     query,
     runs,
     samples,
     serve,
+    submit,
     tag,
     top,
 )
@@ -41,6 +44,13 @@ app.command(name="backfill")(backfill)
 app.command(name="replay")(replay)
 app.command(name="runs")(runs.runs)
 app.command(name="verify")(runs.verify)
+app.command(name="plan")(plan.command)
+app.command(
+    name="submit",
+    # What comes behind the job's name is the job's.
+    context_settings={"allow_interspersed_args": False},
+)(submit.command)
+app.add_typer(job.app, name="job")
 app.command(name="serve")(serve.command)
 app.command(name="top")(top.command)
 app.command(name="query")(query.command)

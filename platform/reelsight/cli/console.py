@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from reelsight.store.run import RunRecord
 
 __all__ = [
     "is_terminal",
+    "live_line",
     "print_json",
     "run_app",
     "show_error",
     "show_lines",
+    "show_rates",
     "show_run",
     "show_table",
 ]
@@ -40,6 +43,16 @@ _err = Console(stderr=True, highlight=False)
 def is_terminal() -> bool:
     """Whether a person watches the error stream, where progress goes."""
     return sys.stderr.isatty()
+
+
+@contextmanager
+def live_line() -> Iterator[Callable[[str], None] | None]:
+    """One line on the error stream that replaces itself; None where nobody watches."""
+    if not is_terminal():
+        yield None
+        return
+    with _err.status("starting") as status:
+        yield lambda text: status.update(escape(text))
 
 
 def print_json(value: Any) -> None:
@@ -84,6 +97,19 @@ def show_run(record: RunRecord, output: Path) -> None:
     for code, count in record.failures.items():
         _out.print(f"  {count} x {code}")
     _out.print(f"Parquet: {escape(str(output / 'data' / record.run_id))}")
+
+
+def show_rates(summary: Mapping[str, Any], planned: float | None) -> None:
+    """What a run did against what its engines could have done, and against its plan.
+
+    The ceiling is of engines that never wait: as fast as these were while they ran.
+    """
+    rate = summary.get("frames_per_s", 0.0)
+    busy = summary.get("busy", {}).get("engine", 0.0)
+    said = [f"{busy:.0%} of the engines' ceiling, {rate / busy:.1f} frames/s"] if busy else []
+    said += [f"{rate / planned:.0%} of the plan, {planned:.1f} frames/s"] if planned else []
+    if said:
+        _out.print("; ".join(said))
 
 
 def show_error(error: ReelsightError) -> None:

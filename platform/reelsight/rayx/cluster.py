@@ -14,7 +14,7 @@ from ray.data import DataContext
 from reelsight.errors import RunError
 from reelsight.settings import Settings
 
-__all__ = ["Widths", "ray_session"]
+__all__ = ["Widths", "cluster_address", "ray_session"]
 
 # Ray Data reserves logical CPUs for reading, mapping and writing at once: with fewer than this it
 # can wait for itself for ever. They are slots, not cores; the stages' own limits follow the cores.
@@ -35,21 +35,19 @@ class Widths:
 
 
 @contextmanager
-def ray_session(
-    settings: Settings, *, progress: bool, niceness: int | None = None
-) -> Iterator[Widths]:
+def ray_session(settings: Settings, *, niceness: int | None = None) -> Iterator[Widths]:
     """Use the running session, join the configured cluster, or start a local one.
 
     Args:
         settings: `ray.address` and, where they are fixed, the widths.
-        progress: Whether a person watches Ray Data's progress bars.
         niceness: Of the workers of a session that is started here, -20..19; None for Ray's own, 15,
             by which whatever else runs on the machine goes first.
 
     Yields:
         The widths: fixed by the settings, else one decoder a core of the machine or cluster and one
         engine for every four, but two where there are two cores: idle engines cost no time, and a
-        large model on one engine would leave cores idle. A session that was started here is ended
+        large model on one engine would leave cores idle. With ray.engine_gpus there is one engine
+        for every such share of the GPUs. A session that was started here is ended
         on the way out.
 
     Raises:
@@ -58,9 +56,8 @@ def ray_session(
     started = not ray.is_initialized()
     cores = _join_or_start(settings, niceness) if started else _cluster_cores()
     context = DataContext.get_current()
-    context.enable_progress_bars = progress
-    context.enable_rich_progress_bars = progress
-    context.use_ray_tqdm = False
+    # `reelsight.rayx.live` tells more in a line.
+    context.enable_progress_bars = context.enable_rich_progress_bars = False
     # The second-generation Parquet reader starts 32 actors to read the footer of one small
     # manifest.
     context.use_datasource_v2 = False
@@ -69,17 +66,28 @@ def ray_session(
     try:
         yield Widths(
             decoders=settings.ray.decode_tasks or cores,
-            engines=settings.ray.engine_actors or max(min(cores, 2), cores // 4),
+            engines=settings.ray.engine_actors or _engines(cores, settings.ray.engine_gpus),
         )
     finally:
         if started:
             ray.shutdown()
 
 
+def cluster_address(settings: Settings) -> str | None:
+    """The cluster that a run would join; None for a session of its own."""
+    return settings.ray.address or os.environ.get("RAY_ADDRESS")
+
+
+def _engines(cores: int, gpus_each: float) -> int:
+    if gpus_each:
+        return max(1, int(ray.cluster_resources().get("GPU", 0) / gpus_each))
+    return max(min(cores, 2), cores // 4)
+
+
 def _join_or_start(settings: Settings, niceness: int | None) -> int:
     """Returns the cores that the stages may use."""
     common = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address := settings.ray.address or os.environ.get("RAY_ADDRESS"):
+    if address := cluster_address(settings):
         try:
             ray.init(address=address, **common)
         except (ConnectionError, ValueError, RuntimeError) as error:

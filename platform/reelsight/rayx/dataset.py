@@ -92,6 +92,7 @@ def _pipeline(
                 enable_true_multi_threading=True,
             ),
             num_cpus=_ENGINE_CPUS,
+            num_gpus=settings.ray.engine_gpus,
             max_restarts=_TRIES,
             max_task_retries=_TRIES,
         )

@@ -18,7 +18,9 @@ class RaySettings(Group):
             that is joined.
         decode_gpus: GPUs, or the share of one, that a decode task reserves, for media.backend
             nvdec; without it every task of a node uses the first that CUDA shows.
-        engine_actors: Engines; None takes one for every four of those cores, at least two.
+        engine_actors: Engines; None takes one for every four of those cores, at least two, and with
+            engine_gpus as many as the cluster's GPUs hold.
+        engine_gpus: GPUs, or the share of one, that an engine reserves.
         clips_per_block: Largest number of clips in a block of work.
         shards: Into how many parts a new run's manifest is split, each committed as a whole; None
             takes one for every 1024 clips, 65,536 at most. A run keeps what it began with.
@@ -31,6 +33,7 @@ class RaySettings(Group):
     decode_tasks: int | None = Field(default=None, ge=1)
     decode_gpus: float = Field(default=0.0, ge=0.0)
     engine_actors: int | None = Field(default=None, ge=1)
+    engine_gpus: float = Field(default=0.0, ge=0.0)
     clips_per_block: int = Field(default=32, ge=1)
     shards: int | None = Field(default=None, ge=1, le=999_999)
     max_dead_share: float = Field(default=0.5, ge=0.0, le=1.0)
