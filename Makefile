@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 DEMO := .demo
 
 
-.PHONY: .python demo test check test-export test-trt bench-pipeline bench-poison bench-decode bench-online fuzz-media bench-engines bench-marks lock clean
+.PHONY: .python demo test services check test-export test-trt bench-pipeline bench-poison bench-decode bench-online fuzz-media bench-engines bench-marks lock clean
 
 demo: $(VENV)/.base
 	@bash scripts/demo.sh $(BIN) $(DEMO) $(PAIR)
 
-test: $(VENV)/.dev .venv-s3/.done .redis/.done .postgres/.done .chromium/.done
-	$(BIN)/pytest
+# TESTS narrows it: make test TESTS=tests/jobs
+test: services
+	$(BIN)/pytest $(TESTS)
+
+# What tests talk to: a server that speaks S3, Redis, PostgreSQL; and a browser.
+services: $(VENV)/.dev .venv-s3/.done .redis/.done .postgres/.done .chromium/.done
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
