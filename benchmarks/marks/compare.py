@@ -2,9 +2,10 @@
 
 Protocol: 24 consecutive pictures of a clip at 848 pixels of width are marked; after each attack
 every fourth one is read, six in all. The film of "1 fps" is six other pictures, a second apart.
-PSNR is of BGR and SSIM of luma, marked against source, before any encoder, over the whole picture.
-Films are 4:2:0, so a mark in chroma has been through that even without an encoder. Frame is the
-share of right bits over the pictures that were read as they are; pooled is that of their sum.
+PSNR is of BGR as it was marked and SSIM of luma, against the source, before any encoder, over the
+whole picture. Films are 4:2:0, so a mark in chroma has been through that even without an encoder.
+Frame is the share of right bits over the pictures that were read as they are; pooled is that of
+their sum.
 Ours looks through the ten views of `mark trace` as well, and the p-value counts all of them: named
 means that the true copy would be named among a million rows at an adjusted p of 1e-6. Peers have 32
 bits, of which all right are one in 4e9: among a million rows that names nobody, whoever reads. Time
@@ -83,8 +84,8 @@ def measure_clip(
         PSNR, SSIM, CPU milliseconds a picture to embed and to read, and `attacks` by name.
     """
     code = np.random.default_rng([97, seed]).integers(0, 2, contender.bits).astype(np.float32)
-    marked, embed_s = _marked(clip.dense, contender, code)
-    psnr, likeness = _likeness(clip.dense, marked)
+    marked, shown, embed_s = _marked(clip.dense, contender, code)
+    psnr, likeness = _psnr(to_bgr(clip.dense), shown), _ssim(clip.dense, marked)
     found: dict[str, Any] = {}
     read_s, pictures = 0.0, 0
     for name, film in attacked_films(clip, contender, code, names, marked):
@@ -121,17 +122,20 @@ def attacked_films(
     marked = marked or _marked(clip.dense, contender, code)[0]
     films = [(name, ATTACKS[name](marked)[::_EVERY]) for name in names if name != SPARSE]
     if SPARSE in names:
-        sparse, _ = _marked(clip.sparse, contender, code)
+        sparse = _marked(clip.sparse, contender, code)[0]
         films.append((SPARSE, recoded(sparse, "libx264", 23)))
     return films
 
 
-def _marked(film: Film, contender: Contender, code: npt.NDArray[np.float32]) -> tuple[Film, float]:
+def _marked(
+    film: Film, contender: Contender, code: npt.NDArray[np.float32]
+) -> tuple[Film, list[npt.NDArray[np.uint8]], float]:
+    """Planar pictures, the same in BGR as the contender gave them, and CPU seconds."""
     prepared = contender.prepare(film)
     begun = time.process_time()
     marked = contender.embed(prepared, code)
     took = time.process_time() - begun
-    return contender.finish(marked), took
+    return contender.finish(marked), contender.shown(marked), took
 
 
 def _scored(readings: Sequence[Reading], code: npt.NDArray[np.float32]) -> dict[str, Any]:
@@ -171,13 +175,18 @@ def _log10_p(reading: Reading, right: npt.NDArray[np.bool_]) -> float:
     return chernoff_log10(pooled, float(np.where(right, pooled, -pooled).sum()))
 
 
-def _likeness(before: Film, after: Film) -> tuple[float, float]:
-    """PSNR of BGR in dB against 255, and mean SSIM of luma in full range."""
-    pairs = zip(to_bgr(before), to_bgr(after), strict=True)
+def _psnr(before: Sequence[npt.NDArray[np.uint8]], after: Sequence[npt.NDArray[np.uint8]]) -> float:
+    """Of BGR in dB against 255."""
+    pairs = zip(before, after, strict=True)
     errors = [float(((b.astype(np.float64) - a) ** 2).mean()) for a, b in pairs]
+    return 10 * math.log10(255**2 / max(float(np.mean(errors)), 1e-9))
+
+
+def _ssim(before: Film, after: Film) -> float:
+    """Mean over pictures, of luma in full range."""
     level = np.float32(219 / 255)
     alike = [
         ssim(a.y.astype(np.float32) / level, b.y.astype(np.float32) / level)
         for a, b in zip(before, after, strict=True)
     ]
-    return 10 * math.log10(255**2 / max(float(np.mean(errors)), 1e-9)), float(np.mean(alike))
+    return float(np.mean(alike))

@@ -67,6 +67,9 @@ class Contender(Protocol):
     def finish(self, marked: Any) -> Film:
         """Planar pictures of what `embed` gave; not on its clock."""
 
+    def shown(self, marked: Any) -> list[npt.NDArray[np.uint8]]:
+        """BGR pictures of what `embed` gave, as it gave them."""
+
     def read(self, prepared: Any) -> list[Reading]:
         """One reading for each view that is counted; the first is of the film as it is."""
 
@@ -107,6 +110,9 @@ class Ours:
 
     def finish(self, marked: list[VideoFrame]) -> Film:
         return [picture_of(frame) for frame in marked]
+
+    def shown(self, marked: list[VideoFrame]) -> list[npt.NDArray[np.uint8]]:
+        return to_bgr(self.finish(marked))
 
     def read(self, prepared: list[VideoFrame], *, search: bool = True) -> list[Reading]:
         peaks = PeakKeeper(self._geometry)
@@ -164,6 +170,9 @@ class Peer:
 
     def finish(self, marked: list[npt.NDArray[np.uint8]]) -> Film:
         return from_bgr(marked)
+
+    def shown(self, marked: list[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.uint8]]:
+        return marked
 
     def read(self, prepared: list[npt.NDArray[np.uint8]]) -> list[Reading]:
         soft = np.stack([self._scores(picture) for picture in prepared]).astype(np.float32)

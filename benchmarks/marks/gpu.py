@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from engines.precision.calibration import calibrate
 from engines.precision.frameset import FrameSet
 from engines.runtimes.ort_marks import open_pair
 from reelsight.copies.rehearsal import rehearse
+from reelsight.errors import FetchError, MediaError
 from reelsight.media.limits import MediaLimits
 from reelsight.nouns.mark_pair import MarkPair
 
@@ -121,14 +123,15 @@ def work_of(pair: Path, clips: Sequence[Path], work: Path, strength_db: float) -
         half = halves[number % 2]
         if sum(map(len, half)) >= _COMPARED:
             continue
-        for take in rehearse(
-            path, opened.writer, MediaLimits(), strength_db=strength_db, seed=number
-        ):
-            half.append(take.luma)
-            if number % 2 == 0:
-                marked += [take.code is not None] * len(take.luma)
-            if sum(map(len, half)) >= _COMPARED:
-                break
+        found = rehearse(path, opened.writer, MediaLimits(), strength_db=strength_db, seed=number)
+        # A clip that is damaged gives what it has before that.
+        with suppress(MediaError, FetchError):
+            for take in found:
+                half.append(take.luma)
+                if number % 2 == 0:
+                    marked += [take.code is not None] * len(take.luma)
+                if sum(map(len, half)) >= _COMPARED:
+                    break
     if not all(halves):
         raise SystemExit("two clips with texture are needed, or more")
     compared, seen = (np.repeat(np.concatenate(h)[..., None], 3, axis=-1) for h in halves)
@@ -150,7 +153,7 @@ def measure_extractor(name: str, work: Path, settings: dict[str, Any]) -> dict[s
     command += [name, str(work), json.dumps(settings)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        words = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        words = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
         return {"failed": words[-400:]}
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

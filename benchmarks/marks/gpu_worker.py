@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -29,6 +30,8 @@ __all__ = ["main", "measure"]
 
 Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.float32]
+# That copy frames. A program for a CPU is compiled for the cores that are there, and more crash it.
+_THREADS = min(8, len(os.sched_getaffinity(0)))
 
 
 class _Runner(Protocol):
@@ -99,7 +102,7 @@ class _Engine:
         directory.mkdir(parents=True)
         artifact = backend.build(request, directory, BuildWatch())
         self.build_s = artifact.seconds
-        self._engine: Any = backend.open(artifact.spec, directory, request.model, threads=8)
+        self._engine: Any = backend.open(artifact.spec, directory, request.model, threads=_THREADS)
 
     def run(self, pixels: Pixels) -> Rows:
         rows: Rows = self._engine.run(pixels)
