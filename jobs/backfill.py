@@ -10,11 +10,12 @@ import re
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import reelsight.errors
+from jobs.work import Marks, planned
 from reelsight.cli import options
 from reelsight.cli.console import print_json, run_app, show_run
 from reelsight.errors import ReelsightError, RunError
@@ -33,7 +34,12 @@ _ANY = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Warning): .+$", re.MULTIL
 
 
 def backfill(
-    manifest_path: Path, output: Path, settings: Settings, *, progress: bool = False
+    manifest_path: Path,
+    output: Path,
+    settings: Settings,
+    *,
+    progress: bool = False,
+    marks: Marks = "no",
 ) -> RunRecord:
     """Tag every clip of a manifest into an output directory.
 
@@ -42,6 +48,7 @@ def backfill(
         output: Directory of runs; every node of the cluster must see it under this path.
         settings: What to do and how wide.
         progress: Whether to show Ray Data's progress bars.
+        marks: Whether marks are read: `beside` the tags, from one decode, or `alone`.
 
     Returns:
         The run's record; its state is `complete` only if every row has exactly one Report.
@@ -51,17 +58,14 @@ def backfill(
             says so.
         RunError: The cluster broke.
     """
-    from engines.catalog import recipe_for
-    from reelsight.plan import plan_for
     from reelsight.rayx.cluster import ray_session
-    from reelsight.rayx.dataset import tag_dataset
     from reelsight.rayx.sink import ReportSink
     from reelsight.store.manifest import Manifest
     from reelsight.store.run import RunRecord, RunStore, new_run_id
 
     manifest = Manifest.open(manifest_path)
-    recipe = recipe_for(settings)
-    plan = plan_for(recipe, settings)
+    work = planned(settings, marks)
+    plan = work.plan
     store = RunStore(output)
     record = RunRecord(
         run_id=new_run_id(plan.digest),
@@ -71,6 +75,7 @@ def backfill(
             "manifest_rows": manifest.rows,
             "provenance": asdict(plan.provenance),
             "settings": settings.for_workers().model_dump(mode="json"),
+            **work.marks_config(),
         },
     )
     store.save(record)
@@ -78,7 +83,7 @@ def backfill(
         with ray_session(settings, progress=progress) as widths:
             started = time.perf_counter()
             sink = ReportSink(output.absolute(), record.run_id)
-            tag_dataset(manifest, plan, recipe, settings, widths).write_datasink(sink)
+            work.dataset(manifest, settings, widths).write_datasink(sink)
             wall_s = time.perf_counter() - started
         record = replace(record, files=tuple(sorted(sink.written.files, key=lambda f: f.path)))
         problems = store.problems(record, manifest.clip_ids)
@@ -147,13 +152,17 @@ def command(
     engine: options.EngineOption = None,
     config: options.ConfigOption = None,
     set_: options.SetOption = None,
+    marks: Annotated[
+        bool, typer.Option("--marks", help="Also read marks, by marks.pair, from the same decode.")
+    ] = False,
     json_: options.JsonOption = False,
 ) -> None:
     """Tag every clip of a manifest with Ray Data; one Report row a clip lands in Parquet."""
     from reelsight.cli.console import is_terminal
 
     settings = options.load(config, set_, model, bank, fps, frames, engine)
-    record = backfill(manifest, output, settings, progress=is_terminal())
+    wanted: Marks = "beside" if marks else "no"
+    record = backfill(manifest, output, settings, progress=is_terminal(), marks=wanted)
     if json_:
         print_json(asdict(record))
     else:

@@ -8,6 +8,7 @@ import typer
 
 import reelsight
 from jobs.backfill import command as backfill
+from jobs.scan_marks import command as scan_marks
 from reelsight.cli import (
     bank,
     decode,
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.command(name="tag")(tag.command)
 app.command(name="backfill")(backfill)
+app.command(name="scan-marks")(scan_marks)
 app.command(name="serve")(serve.command)
 app.command(name="top")(top.command)
 app.command(name="query")(query.command)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reelsight.cli import mark_embed, mark_trace, options
+from reelsight.cli import mark_embed, mark_match, mark_trace, options
 from reelsight.cli.console import print_json, show_lines
 from reelsight.cli.mark_pair import LedgerOption, PairOption, load, user
 
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Marked copies: keys, issue, embed, trace.")
+app = typer.Typer(no_args_is_help=True, help="Marked copies: keys, issue, embed, trace, match.")
 app.command(name="embed")(mark_embed.command)
 app.command(name="trace")(mark_trace.command)
+app.command(name="match")(mark_match.command)
 
 _CONFLICT = "config.conflict"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,9 +10,10 @@ import typer
 
 if TYPE_CHECKING:
     from engines.runtimes.ort_marks import OpenPair
+    from reelsight.nouns.mark_trace import LedgerHead
     from reelsight.settings import Settings
 
-__all__ = ["LedgerOption", "PairOption", "load", "opened", "user"]
+__all__ = ["LedgerOption", "PairOption", "kept_heads", "load", "opened", "user"]
 
 LedgerOption = Annotated[
     str | None, typer.Option("--ledger", help="SQLite file or postgresql:// URL.")
@@ -30,25 +32,28 @@ def load(config: Path | None, ledger: str | None, pair: Path | None = None) -> S
     return Settings.load(config, {"marks.ledger": ledger, "marks.pair": named})
 
 
-def opened(settings: Settings) -> OpenPair:
-    """The pair of the settings, checked and ready.
+def kept_heads(paths: Sequence[Path]) -> list[LedgerHead]:
+    """Heads of a ledger that were kept elsewhere.
 
     Raises:
-        ConfigError: `config.no_mark_pair`: none is named.
-        ModelError: It is no pair.
-        EngineError: It cannot be run.
+        ConfigError: `config.head`: one is not there.
     """
-    from engines.runtimes.ort_marks import open_pair
     from reelsight.errors import ConfigError
+    from reelsight.marks.ledger import parse_head
 
-    if settings.marks.pair is None:
-        raise ConfigError(
-            "no pair of networks is named, and none is shipped",
-            code="config.no_mark_pair",
-            hint="Give --pair DIR or set marks.pair; `python -m training.marks` trains one.",
-        )
-    engine = settings.engine
-    return open_pair(settings.marks.pair, buckets=engine.buckets, threads=engine.threads)
+    heads = []
+    for path in paths:
+        if not path.is_file():
+            raise ConfigError(f"no head at {path}", code="config.head")
+        heads.append(parse_head(path.read_text(encoding="utf-8"), str(path)).head)
+    return heads
+
+
+def opened(settings: Settings) -> OpenPair:
+    """The pair of the settings, checked and ready; errors as of `engines.mark_catalog`."""
+    from engines.mark_catalog import named_pair
+
+    return named_pair(settings)
 
 
 def user() -> str:

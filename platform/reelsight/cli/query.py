@@ -18,7 +18,10 @@ _SHOWN = 200
 def command(
     output: Annotated[Path, typer.Argument(help="Output directory of a backfill.")],
     sql: Annotated[
-        str, typer.Argument(help="SQL over clips, tags, frames, dead_letters and reports.")
+        str,
+        typer.Argument(
+            help="SQL over clips, tags, frames, dead_letters, marks, verdicts and reports."
+        ),
     ],
     run: Annotated[
         str | None, typer.Option("--run", help="A run's id; default the newest.")

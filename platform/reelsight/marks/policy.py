@@ -42,6 +42,9 @@ class Marking:
         pair: Directory of the networks that write and read marks; none is shipped.
         strength_db: PSNR of a mark when it is drawn, dB; the lower the stronger and the easier to
             see.
+        policy: Frames that are read, by the name of a sampling; by default as many as name a copy
+            of which two bits in five are wrong in each frame, were frames independent.
+        search: Whether cuts to the middle and a border are looked for; every view is counted.
 
     Raises:
         ConfigError: A value is outside its range.
@@ -60,6 +63,8 @@ class Marking:
     presence: float = 0.9
     pair: Path | None = None
     strength_db: float = 42.0
+    policy: str = "count:64"
+    search: bool = True
 
     def __post_init__(self) -> None:
         if self.bits not in CODE_LENGTHS:

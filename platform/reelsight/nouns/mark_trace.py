@@ -62,6 +62,8 @@ class Trials:
         tried_before: Attempts at this suspect in earlier traces.
         windows: Windows of the timeline, the whole clip among them.
         look: Which look at a live stream, from 1; 0 for a file.
+        suspects: Videos that were looked at together, such as those of a scan: whoever is named is
+            the best of all of them.
     """
 
     rows: int
@@ -69,9 +71,11 @@ class Trials:
     tried_before: int = 0
     windows: int = 1
     look: int = 0
+    suspects: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.rows, self.tried_before, self.look) < 0 or min(self.attempts, self.windows) < 1:
+        least = min(self.attempts, self.windows, self.suspects)
+        if min(self.rows, self.tried_before, self.look) < 0 or least < 1:
             raise ValueError(f"nothing can be tried less than never: {self!r}")
 
 
