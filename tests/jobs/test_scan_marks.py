@@ -6,10 +6,11 @@ import json
 import stat
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -25,9 +26,10 @@ from reelsight.media.decoder import InProcess
 from reelsight.nouns.frames import Frames
 from reelsight.nouns.mark_reading import reading_from
 from reelsight.nouns.mark_trace import Trace
-from reelsight.nouns.report import Report
-from reelsight.nouns.schema import reports_to_table
+from reelsight.nouns.report import Failure, Report
+from reelsight.nouns.schema import FAILURE_TYPE, reports_to_table
 from reelsight.plan import plan_for
+from reelsight.rayx.transit import loaded_row
 from reelsight.runner import SequentialRunner
 from reelsight.settings import Settings
 from reelsight.steps import ClipRequest, load_clip
@@ -182,9 +184,12 @@ def test_copies_issued_after_the_run_began_accuse_nobody(
     output, _ = scan
     early = Question(received_at="2001-01-01T00:00:00.000000Z")
     found = match_run(output, marked_world.settings(), question=early)
-    assert found.found == () or {a.verdict for a in found.found} == {"MARKED_UNKNOWN"}
+    (unknown,) = found.found
+    assert (unknown.clip_id, unknown.verdict, unknown.copies) == ("leak", "MARKED_UNKNOWN", ())
+    assert unknown.presence is not None
+    assert unknown.presence > 0.9
     other = match_run(output, marked_world.settings(), question=Question(asset="another film"))
-    assert all(not answer.copies for answer in other.found)
+    assert [(a.clip_id, a.verdict) for a in other.found] == [("leak", "MARKED_UNKNOWN")]
 
 
 def test_what_cannot_be_matched_or_scanned_says_so(
@@ -222,6 +227,34 @@ def test_the_commands(
     assert done.exit_code == 0, done.output
     assert "IDENTIFIED  leak: anna" in done.stdout
     assert "clean" not in done.stdout
+    both = ["backfill", "--manifest", str(manifest), "-o", output, "--engine", "fake", "--marks"]
+    done = runner.invoke(app, [*both, "--json"])
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    told = record["config"]["marks"]
+    assert (told["policy"], told["search"], record["summary"]["frames"] > 0) == (
+        *("count:12", False, True),
+    )
+    done = runner.invoke(app, ["mark", "match", output, "--tried-before", "7", "--json"])
+    assert done.exit_code == 0, done.output
+    (named,) = json.loads(done.stdout)["found"]
+    assert (named["clip_id"], named["suspects"], named["tried_before"]) == ("leak", 2, 7)
+
+
+def test_a_clip_that_dies_at_the_engine_of_its_tags_has_no_marks(marked_world: MarkedWorld) -> None:
+    settings = marked_world.settings()
+    reader = mark_recipe(settings)
+    plan = plan_for(recipe_for(settings), settings, reader)
+    assert plan.marks is not None
+    loaded = load_clip(ClipRequest("leak", str(marked_world.leak)), plan, InProcess())
+    row = loaded_row(loaded, None, marks=True)
+    died = Failure("engine", "engine.not_finite", "it gave NaN", "None.")
+    dead = row.set_column(
+        row.column_names.index("failure"), "failure", pa.array([asdict(died)], FAILURE_TYPE)
+    )
+    with closing(MarkWorker(reader.open_engine, plan.marks)) as worker:
+        assert worker(dead)["marks"].null_count == 1
+        assert worker(row)["marks"].null_count == 0
 
 
 def test_marks_that_cannot_be_decoded_leave_the_tags(marked_world: MarkedWorld) -> None:

@@ -115,7 +115,8 @@ class MarkWorker:
         """Read the marks of a table of clips.
 
         Args:
-            batch: One row a clip, with `clip` and MARK_COLUMNS. Other columns pass through.
+            batch: One row a clip, with `clip`, `failure` and MARK_COLUMNS. Other columns pass
+                through.
 
         Returns:
             The same rows in the same order, with the column `marks` instead of MARK_COLUMNS, and
@@ -145,7 +146,8 @@ class MarkWorker:
     def _read(self, batch: pa.Table, at: int) -> MarkReading | None:
         failure = batch["mark_failure"][at].as_py()
         luma = batch["mark_luma"][at]
-        if failure is None and not luma.is_valid:
+        # A clip may have become a dead letter only at the engine of its tags.
+        if batch["failure"][at].is_valid or (failure is None and not luma.is_valid):
             return None
         clip = Clip(**batch["clip"][at].as_py())
         looked: Looked | Failure

@@ -2,7 +2,7 @@
 
 A Report is one row, so a clip is the atom of every write. The version is bumped whenever a reader
 could be surprised; it travels in the schema's metadata and so in every file. Version 3 has the
-column `marks`; files of runs that read no marks have none, and are of version 2 to the byte.
+column `marks`; files of runs that read no marks have none, and are of version 2.
 """
 
 from __future__ import annotations
