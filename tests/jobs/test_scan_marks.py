@@ -92,6 +92,7 @@ def test_a_scan_accounts_for_every_clip_and_holds_no_key(
     assert rows["broken"]["error"]["code"] == "media.unrecognised_container"  # type: ignore[index]
     assert rows["broken"]["marks"] is None
     assert rows["leak"]["tags"] == rows["leak"]["frames"] == []
+    assert rows["leak"]["sampled"]["returned"] == 12  # type: ignore[index]
     key = (marked_world.home / "tenant.key").read_text().strip()
     record_file = (output / "runs" / f"{record.run_id}.json").read_text()
     assert key not in record_file

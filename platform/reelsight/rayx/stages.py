@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from reelsight.media.decoder import Decoder, Decoding, open_decoder
 from reelsight.media.sampler import Sampling
-from reelsight.nouns.report import Failure, Report
+from reelsight.nouns.report import Failure, Report, Sampled
 from reelsight.nouns.schema import reports_to_table
 from reelsight.plan import ScanPlan, TaggingPlan
 from reelsight.rayx.transit import (
@@ -87,9 +87,9 @@ def report_clips(batch: pa.Table, plan: TaggingPlan | ScanPlan) -> pa.Table:
     )
     known = batch.drop_columns(passed)
     if isinstance(plan, ScanPlan):
-        unread = pc.struct_field(marks, "error").to_pylist()
-        rows = zip(known.to_pylist(), unread, strict=True)
-        reports = [_scan_report(row, error, plan) for row, error in rows]
+        told = (pc.struct_field(marks, name).to_pylist() for name in ("error", "sampled"))
+        rows = zip(known.to_pylist(), *told, strict=True)
+        reports = [_scan_report(row, error, sampled, plan) for row, error, sampled in rows]
         table = reports_to_table(reports, _NO_DIM, carried, marks)
     else:
         reports = [_report(row, plan) for row in known.to_pylist()]
@@ -111,12 +111,18 @@ def _report(row: dict[str, Any], plan: TaggingPlan) -> Report:
     )
 
 
-def _scan_report(row: dict[str, Any], error: dict[str, Any] | None, plan: ScanPlan) -> Report:
+def _scan_report(
+    row: dict[str, Any],
+    error: dict[str, Any] | None,
+    sampled: dict[str, Any] | None,
+    plan: ScanPlan,
+) -> Report:
     """A clip whose marks were read; its reading is passed on beside."""
     failure = failure_of(row) or (Failure(**error) if error is not None else None)
     if failure is not None:
         return dead_report(clip_of(row), failure, provenance=plan.provenance, carried={})
-    return Report(clip_of(row), "tagged", plan.provenance)
+    looked = None if sampled is None else Sampled(**sampled)
+    return Report(clip_of(row), "tagged", plan.provenance, sampled=looked)
 
 
 def _carry(row: pa.Table, carried: pa.StructType | None) -> pa.StructArray | None:
