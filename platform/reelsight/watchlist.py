@@ -21,12 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reelsight.atomic import write_whole
-from reelsight.errors import QueryError, StoreError
+from reelsight.errors import MarkError, QueryError, StoreError
 from reelsight.marks.account import Circumstances
 from reelsight.marks.inquiry import Inquiry, open_tracer, sound_head
 from reelsight.marks.keys import Keyring
 from reelsight.marks.ledger import open_store
-from reelsight.marks.times import utc_now
 from reelsight.marks.tracing import Tracer
 from reelsight.nouns.mark import Carrier
 from reelsight.nouns.mark_reading import reading_from
@@ -48,7 +47,7 @@ class Question:
 
     Attributes:
         received_at: When the clips came in, as `utc_text` writes it: later copies are out. None for
-            when the run began to read them, or, where it does not say, for now.
+            when the run began to read them.
         asset: Copies of this asset alone.
         segment_s: Rotating pads of such segments, seconds; None for static codes.
         tried_before: Views of each clip that were tried in traces before.
@@ -100,6 +99,7 @@ def match_run(
     Raises:
         QueryError: There is no such run, or it read no marks (`store.no_marks`).
         ConfigError: No tenant key is set.
+        MarkError: `mark.time`: nobody says when the clips came in.
         LedgerError: The ledger cannot be read, or its chain is broken: nobody is accused.
         StoreError: The run cannot be read, or the answers not written.
     """
@@ -107,7 +107,13 @@ def match_run(
     record = store.latest(run_id)
     keyring = Keyring.load(settings.marks)
     clips = _count(store, record)
-    received = question.received_at or _began(record) or utc_now()
+    received = question.received_at or _began(record)
+    if received is None:
+        raise MarkError(
+            f"run {record.run_id} does not say when it began to read its clips",
+            code="mark.time",
+            hint="Give --received-at: copies that were issued later are left out.",
+        )
     with open_store(settings.ledger, wait_s=settings.marks.ledger_wait_s) as ledger:
         head = sound_head(ledger, question.heads)
         tracers: dict[tuple[Carrier, int], Tracer] = {}

@@ -21,7 +21,7 @@ from jobs.backfill import backfill
 from reelsight.cli.app import app
 from reelsight.copies.worker import MarkWorker
 from reelsight.engine import EngineHost
-from reelsight.errors import ConfigError, EngineError, QueryError
+from reelsight.errors import ConfigError, EngineError, MarkError, QueryError
 from reelsight.media.decoder import InProcess
 from reelsight.nouns.frames import Frames
 from reelsight.nouns.mark_reading import reading_from
@@ -194,7 +194,11 @@ def test_copies_issued_after_the_run_began_accuse_nobody(
 
 
 def test_what_cannot_be_matched_or_scanned_says_so(
-    marked_world: MarkedWorld, manifest: Path, scan: tuple[Path, RunRecord], tmp_path: Path
+    marked_world: MarkedWorld,
+    manifest: Path,
+    scan: tuple[Path, RunRecord],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = marked_world.settings()
     with pytest.raises(ConfigError) as unkeyed:
@@ -207,6 +211,11 @@ def test_what_cannot_be_matched_or_scanned_says_so(
     with pytest.raises(QueryError) as unread:
         match_run(tmp_path / "tags", settings)
     assert unread.value.code == "store.no_marks"
+    with monkeypatch.context() as patch:
+        patch.setattr("reelsight.watchlist._began", lambda _: None)
+        with pytest.raises(MarkError) as undated:
+            match_run(scan[0], settings)
+    assert undated.value.code == "mark.time"
     reader = mark_recipe(settings)
     plan = plan_for(recipe_for(settings), settings, reader).marks
     assert plan is not None
