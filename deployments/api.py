@@ -31,6 +31,7 @@ from deployments.routes.health import Vitals, health_routes
 from deployments.routes.inference import inference_routes
 from deployments.routes.jobs import job_routes
 from deployments.routes.labels import label_routes
+from deployments.routes.marks import MarkDoor, mark_routes
 from deployments.routes.metrics import metric_routes
 from deployments.routes.models import model_routes
 from deployments.routes.tags import tag_routes
@@ -85,6 +86,7 @@ def make_api(
     *,
     drain: Drain | None = None,
     web: WebFetch | None = None,
+    marks: MarkDoor | None = None,
 ) -> FastAPI:
     """Routes, middleware and the answers to errors.
 
@@ -98,6 +100,7 @@ def make_api(
         webhooks: Posts results of jobs; those of the settings when None.
         drain: Whether the door is closing; one of its own when None.
         web: Fetches what requests name by uri; as the settings say when None.
+        marks: Reads and compares marks; None where no pair is set.
 
     Raises:
         ConfigError: The keys file cannot be read.
@@ -113,7 +116,7 @@ def make_api(
     api = FastAPI(
         title="Reelsight",
         version=reelsight.__version__,
-        description="Labels and times of short videos.",
+        description="Labels and times of short videos, and whose copies they are.",
         docs_url=None,
         redoc_url=None,
         lifespan=_with_jobs(desk, lifespan),
@@ -122,7 +125,9 @@ def make_api(
     api.include_router(tag_routes(tagger, serve.timeout_s, desk, web, serve.reserve_frames))
     streams = JobStreams(desk, closing=lambda: drain.begun)
     api.include_router(job_routes(desk, tagger, web, streams, serve.reserve_frames))
-    api.include_router(model_routes(tagger))
+    asked = (wire.meters, serve.timeout_s, web, serve.reserve_frames)
+    api.include_router(mark_routes(marks, *asked))
+    api.include_router(model_routes(tagger, marks))
     api.include_router(label_routes(banks.desk, serve.banks.max_bytes))
     api.include_router(health_routes(vitals))
     api.include_router(embedding_routes(wire.embedder, tagger, serve.timeout_s, serve.embeddings))

@@ -24,12 +24,14 @@ from deployments.banks.live import LiveBanks
 from deployments.critical import EnginePair, Recheck, critical_recipe
 from deployments.drain import Drain, process_drain
 from deployments.engine_door import EngineDoor
-from deployments.handles import HandleDoor, HandleEmbedder, HandleTagger
+from deployments.handles import HandleDoor, HandleEmbedder, HandleMarkReader, HandleTagger
 from deployments.jobs.stream import STREAMS
 from deployments.logs import log_as_json
+from deployments.marks.parts import MarkParts, mark_parts, opened_desk
 from deployments.meters import Gather, Meters, Numbers, gather_own, plan_facts
 from deployments.own_port import listening
 from deployments.replicas import EngineReplica, MediaReplica, gather_all, own_meters
+from deployments.routes.marks import MarkDoor
 from deployments.security.listening import require_keys_beyond_loopback
 from engines.catalog import recipe_for
 from reelsight.engine import EngineRecipe
@@ -39,6 +41,7 @@ from reelsight.settings import Settings
 __all__ = ["build_app", "single_api"]
 
 INGRESS, _ENGINE, _CRITICAL, _MEDIA = "ingress", "engine", "critical-engine", "media"
+_EXTRACTOR = "mark-engine"
 # Health, models and metrics are asked for beside what Admission counts.
 _BESIDE = 32
 _FRAME_JOBS_AT_ONCE = 512
@@ -57,13 +60,17 @@ def build_app(settings: Settings, *, own_port: bool = False) -> Application:
     Raises:
         ReelsightError: The model, its engine or the bank does not resolve.
     """
+    marks = mark_parts(settings)
     settings = settings.for_workers()
     recipe = recipe_for(settings)
     plan = plan_for(recipe, settings)
     second = critical_recipe(settings, recipe)
     if settings.serve.topology == "single":
         single = _ingress(
-            lambda: _served_single(recipe, plan, settings, second), settings, own_port, whole=True
+            lambda: _served_single(recipe, plan, settings, second, marks),
+            settings,
+            own_port,
+            whole=True,
         )
         return single.bind()
     # What a replica cannot hold it refuses itself, at once; Serve's queues would keep it waiting.
@@ -74,6 +81,11 @@ def build_app(settings: Settings, *, own_port: bool = False) -> Application:
     if second is not None:
         deployment = serve.deployment(EngineReplica, name=_CRITICAL, **engines)
         critical = (deployment.bind(second, settings), second.spec)
+    extractor = None
+    if marks is not None:
+        # It gets frames and gives soft bits; no key comes near it.
+        deployment = serve.deployment(EngineReplica, name=_EXTRACTOR, **engines)
+        extractor = (deployment.bind(marks.recipe, settings), marks.plan)
     media = serve.deployment(
         MediaReplica,
         name=_MEDIA,
@@ -84,10 +96,12 @@ def build_app(settings: Settings, *, own_port: bool = False) -> Application:
         + settings.serve.max_requests,
         max_queued_requests=waiting,
         **_HEALTH,
-    ).bind(plan, settings, engine, recipe.open_text, critical)
-    parts = [INGRESS, _MEDIA, _ENGINE, *([_CRITICAL] if second is not None else [])]
+    ).bind(plan, settings, engine, recipe.open_text, critical, extractor)
+    parts = [INGRESS, _MEDIA, _ENGINE]
+    parts += [_CRITICAL] if second is not None else []
+    parts += [_EXTRACTOR] if marks is not None else []
     # The builder runs where the ingress runs: handles are asked for there, by name.
-    ingress = _ingress(lambda: _split_api(recipe, plan, settings, parts), settings, own_port)
+    ingress = _ingress(lambda: _split_api(recipe, plan, settings, parts, marks), settings, own_port)
     return ingress.bind(media)
 
 
@@ -100,6 +114,7 @@ def single_api(
     *,
     meters: Meters | None = None,
     gather: Gather | None = None,
+    marks: MarkParts | None = None,
 ) -> FastAPI:
     """The whole in this process; the engine is warm when this returns.
 
@@ -111,6 +126,7 @@ def single_api(
         drain: Whether the door is closing; one of its own when None.
         meters: Count; of their own when None.
         gather: The numbers of every replica; of these meters alone when None.
+        marks: What reads and compares marks, if anything does.
     """
     meters = meters or Meters()
     # Requests embed texts and so do drafts of banks: the tower is in memory once.
@@ -128,26 +144,43 @@ def single_api(
         assembly = Assembly(plan, settings, engine, recipe.open_text, meters, recheck)
         undo.callback(assembly.close)
         banks = assembly.banks(recipe)
+        traced = None
+        if marks is not None:
+            extractor = OwnEngine(marks.recipe, settings, meters.beside(_EXTRACTOR))
+            undo.callback(extractor.close)
+            traced = MarkDoor(assembly.mark_reader(marks.plan, extractor), opened_desk(marks, undo))
         parts = undo.pop_all()
     service = assembly.service
     meters.collect_from(plan_facts(lambda: service.plan))
     wire = Wire(assembly.embedding, meters, gather or gather_own(meters))
     lifespan = _running(parts, banks)
-    return make_api(service, door, banks, settings, wire, lifespan=lifespan, drain=drain)
+    return make_api(
+        service, door, banks, settings, wire, lifespan=lifespan, drain=drain, marks=traced
+    )
 
 
 def _served_single(
-    recipe: EngineRecipe, plan: TaggingPlan, settings: Settings, second: EngineRecipe | None
+    recipe: EngineRecipe,
+    plan: TaggingPlan,
+    settings: Settings,
+    second: EngineRecipe | None,
+    marks: MarkParts | None,
 ) -> FastAPI:
     log_as_json(settings.serve.log_level)
     meters = own_meters()
     gather = gather_all(meters, [_handle(INGRESS)], settings.serve.metrics_timeout_s)
     drain = process_drain()
-    return single_api(recipe, plan, settings, second, drain, meters=meters, gather=gather)
+    return single_api(
+        recipe, plan, settings, second, drain, meters=meters, gather=gather, marks=marks
+    )
 
 
 def _split_api(
-    recipe: EngineRecipe, plan: TaggingPlan, settings: Settings, parts: list[str]
+    recipe: EngineRecipe,
+    plan: TaggingPlan,
+    settings: Settings,
+    parts: list[str],
+    marks: MarkParts | None,
 ) -> FastAPI:
     log_as_json(settings.serve.log_level)
     meters = own_meters()
@@ -165,14 +198,20 @@ def _split_api(
     )
     meters.collect_from(plan_facts(lambda: tagger.plan))
     gather = gather_all(meters, [_handle(p) for p in parts], settings.serve.metrics_timeout_s)
+    undo, traced = ExitStack(), None
+    if marks is not None:
+        # Keys are opened here, in the ingress, and nowhere else.
+        reader = HandleMarkReader(media, marks.plan, wait_s, meters)
+        traced = MarkDoor(reader, opened_desk(marks, undo))
     return make_api(
         tagger,
         engine,
         banks,
         settings,
         Wire(HandleEmbedder(media, wait_s, meters), meters, gather),
-        lifespan=_running(ExitStack(), banks),
+        lifespan=_running(undo, banks),
         drain=process_drain(),
+        marks=traced,
     )
 
 

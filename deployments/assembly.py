@@ -13,14 +13,15 @@ from deployments.critical import Recheck
 from deployments.decode_lane import DecodeLane
 from deployments.embedding import EmbeddingService
 from deployments.engine_door import EngineDoor, HostDoor
+from deployments.marks.reading import MarkReadingService
 from deployments.meters import Meters
 from deployments.pace import Pace
 from deployments.service import TaggingService
 from deployments.text_lane import TextLane
 from deployments.turns import Turns
-from reelsight.engine import EngineHost, EngineRecipe, EngineWorker, TextTower
+from reelsight.engine import EngineHost, EngineRecipe, EngineWorker, MarkRecipe, TextTower
 from reelsight.media.decoder import open_decoder
-from reelsight.plan import TaggingPlan
+from reelsight.plan import ScanPlan, TaggingPlan
 from reelsight.settings import Settings
 
 __all__ = ["Assembly", "OwnEngine", "opened_once", "watch_host"]
@@ -65,6 +66,7 @@ class Assembly:
                 undo.callback(texts.close)
             self._undo = undo.pop_all()
         self.recent = RecentFrames(serve.banks.preview_frames, plan.spec.dim)
+        self._lane = lane
         pace = Pace(lane.width, serve.max_wait_s)
         self.service = TaggingService(plan, lane, engine, self.recent, recheck, meters, pace)
         self.embedding = EmbeddingService(lambda: self.service.plan, lane, engine, texts)
@@ -78,6 +80,10 @@ class Assembly:
         return LiveBanks(
             recipe, self._plan, self._settings, self._engine, use=self.service.use, recent=recent
         )
+
+    def mark_reader(self, plan: ScanPlan, engine: EngineDoor) -> MarkReadingService:
+        """What reads marks, in the same lane as everything else that is decoded here."""
+        return MarkReadingService(plan, self._lane, engine)
 
     def close(self) -> None:
         """Wait for what is decoded, end the children and the text tower's thread."""
@@ -120,7 +126,9 @@ class OwnEngine(HostDoor):
         EngineError: It cannot be opened here.
     """
 
-    def __init__(self, recipe: EngineRecipe, settings: Settings, meters: Meters) -> None:
+    def __init__(
+        self, recipe: EngineRecipe | MarkRecipe, settings: Settings, meters: Meters
+    ) -> None:
         self._worker = EngineWorker(
             recipe.open_engine,
             recipe.spec,

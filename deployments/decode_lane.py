@@ -14,7 +14,7 @@ from deployments.turns import Turns
 from reelsight.errors import Overloaded
 from reelsight.media.decoder import Decoder
 from reelsight.media.limits import MediaLimits
-from reelsight.plan import TaggingPlan
+from reelsight.plan import ClipPlan
 from reelsight.steps import ClipRequest, LoadedClip, load_clip
 
 __all__ = ["DecodeLane"]
@@ -57,7 +57,7 @@ class DecodeLane:
         self,
         request: ClipRequest,
         data: bytes,
-        plan: TaggingPlan,
+        plan: ClipPlan,
         deadline: float,
         *,
         background: bool = False,

@@ -15,13 +15,14 @@ from deployments.banks.recent import FrameSample
 from deployments.calls import FULL, Calls
 from deployments.embedding import EmbedAnswer, EmbedJob
 from deployments.engine_door import Embeddings, Pixels
+from deployments.marks.reading import MarkJob, MarksRead
 from deployments.meters import Meters
 from deployments.service import TagJob
 from reelsight.errors import Overloaded
 from reelsight.nouns.report import Report
-from reelsight.plan import TaggingPlan
+from reelsight.plan import ScanPlan, TaggingPlan
 
-__all__ = ["FrameJob", "HandleDoor", "HandleEmbedder", "HandleTagger"]
+__all__ = ["FrameJob", "HandleDoor", "HandleEmbedder", "HandleMarkReader", "HandleTagger"]
 
 _TELL_S = 2.0
 _FULL_S = 0.1
@@ -156,3 +157,29 @@ class HandleEmbedder:
             "embed", lambda left_s: (job, left_s), deadline=job.deadline
         )
         return embedded
+
+
+class HandleMarkReader:
+    """The decoders of MediaReplicas, and the extractor behind them; keys stay where this is.
+
+    Args:
+        handle: Of the deployment.
+        plan: How they read marks.
+        wait_s: As Calls.
+        meters: Count.
+    """
+
+    def __init__(
+        self, handle: DeploymentHandle, plan: ScanPlan, wait_s: float, meters: Meters
+    ) -> None:
+        self._calls, self._plan = Calls(handle, wait_s, meters), plan
+
+    @property
+    def plan(self) -> ScanPlan:
+        return self._plan
+
+    async def read(self, job: MarkJob) -> MarksRead:
+        read: MarksRead = await self._calls.ask(
+            "read_marks", lambda left_s: (job, left_s), deadline=job.deadline
+        )
+        return read

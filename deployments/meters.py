@@ -115,6 +115,9 @@ class Meters:
             ("hop",),
             registry=registry,
         )
+        self._verdicts = Counter(
+            "reelsight_mark_verdicts", "Clips that were traced.", ("verdict",), registry=registry
+        )
         self._frames = Counter("reelsight_frames", "Frames embedded.", registry=registry)
         self._padding = Counter(
             "reelsight_padding_frames", "Rows of padding run beside them.", registry=registry
@@ -147,6 +150,10 @@ class Meters:
     def aggregated(self, seconds: float) -> None:
         """A clip's embeddings became its Report."""
         self._aggregate.observe(seconds)
+
+    def traced(self, verdict: str) -> None:
+        """Whose copy a clip is was said."""
+        self._verdicts.labels(verdict).inc()
 
     def waited(self, seconds: float) -> None:
         """As HostObserver."""

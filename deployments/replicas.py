@@ -21,13 +21,14 @@ from deployments.embedding import EmbedAnswer, EmbedJob
 from deployments.engine_door import Embeddings, HostDoor
 from deployments.handles import FrameJob, HandleDoor
 from deployments.logs import log_as_json
+from deployments.marks.reading import MarkJob, MarkReader, MarksRead
 from deployments.meters import Gather, Meters, Numbers
 from deployments.service import TagJob
-from reelsight.engine import EngineRecipe, EngineWorker, TextTower
+from reelsight.engine import EngineRecipe, EngineWorker, MarkRecipe, TextTower
 from reelsight.errors import EngineError, ReelsightError
 from reelsight.nouns.engine_spec import EngineSpec
 from reelsight.nouns.report import Report
-from reelsight.plan import TaggingPlan
+from reelsight.plan import ScanPlan, TaggingPlan
 from reelsight.settings import Settings
 
 __all__ = ["EngineReplica", "MediaReplica", "gather_all", "own_meters"]
@@ -47,7 +48,7 @@ class EngineReplica:
         settings: Bounds.
     """
 
-    def __init__(self, recipe: EngineRecipe, settings: Settings) -> None:
+    def __init__(self, recipe: EngineRecipe | MarkRecipe, settings: Settings) -> None:
         log_as_json(settings.serve.log_level)
         self._meters = own_meters()
         self._worker = EngineWorker(
@@ -108,6 +109,7 @@ class MediaReplica:
         engine: EngineReplica's handle.
         open_text: Makes the model's text tower.
         critical: That of the replicas which decide critical labels, and what they run.
+        marks: That of the replicas with the extractor, and how marks are read.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class MediaReplica:
         engine: DeploymentHandle,
         open_text: Callable[[], TextTower],
         critical: tuple[DeploymentHandle, EngineSpec] | None = None,
+        marks: tuple[DeploymentHandle, ScanPlan] | None = None,
     ) -> None:
         log_as_json(settings.serve.log_level)
         self._meters = own_meters()
@@ -127,6 +130,10 @@ class MediaReplica:
             checker = HandleDoor(second, wait_s, self._meters)
             recheck = Recheck(checker, spec, settings.serve.critical_band)
         self._assembly = Assembly(plan, settings, door, open_text, self._meters, recheck)
+        self._mark_reader: MarkReader | None = None
+        if marks is not None:
+            extractor = HandleDoor(marks[0], wait_s, self._meters)
+            self._mark_reader = self._assembly.mark_reader(marks[1], extractor)
         service = self._assembly.service
         self._banks = follower_for(settings, plan, door, service.use)
         # Serve makes its replicas within the loop that their methods run in.
@@ -146,6 +153,16 @@ class MediaReplica:
         own = replace(job, deadline=time.monotonic() + left_s)
         try:
             return await self._assembly.embedding.embed(own)
+        except ReelsightError as error:
+            return error
+
+    async def read_marks(self, job: MarkJob, left_s: float) -> MarksRead | ReelsightError:
+        """As MarkReadingService; waited for that long, as in `tag`."""
+        own = replace(job, deadline=time.monotonic() + left_s)
+        if self._mark_reader is None:
+            return EngineError("this replica has no extractor", code="engine.no_extractor")
+        try:
+            return await self._mark_reader.read(own)
         except ReelsightError as error:
             return error
 

@@ -121,7 +121,7 @@ class UriRequest(BaseModel, extra="forbid"):
 
 
 class ModelFacts(BaseModel):
-    """An engine that answers."""
+    """An engine that answers; an extractor of marks has no bank."""
 
     id: str
     object: Literal["model"] = "model"
@@ -135,6 +135,7 @@ class ModelFacts(BaseModel):
     bank: str
     bank_hash: str
     labels: int
+    reads: Literal["tags", "marks"] = "tags"
 
 
 def _label(tag: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.tagging import ShardWork, tag_shards
+from jobs.work import Marks, planned
 from reelsight.cli import options
 from reelsight.cli.console import live_line, print_json, run_app, show_rates, show_run
 from reelsight.settings import Settings
@@ -37,6 +38,7 @@ def backfill(
     settings: Settings,
     *,
     new: bool = False,
+    marks: Marks = "no",
     objects: Objects | None = None,
 ) -> RunRecord:
     """Tag every clip of a manifest into an output directory, or go on with the run that does.
@@ -46,6 +48,7 @@ def backfill(
         output: Directory of runs; every node of the cluster must see it under this path.
         settings: What to do and how wide.
         new: Start another run, whatever is there.
+        marks: Whether marks are read: `beside` the tags, from one decode, or `alone`.
         objects: What the directory is made of.
 
     Returns:
@@ -57,33 +60,34 @@ def backfill(
         RunConflict: An unfinished run is there, of another manifest or configuration.
         RunError: The cluster broke, or too many clips are dead letters.
     """
-    from engines.catalog import recipe_for
-    from reelsight.plan import plan_for
+    from reelsight.marks.times import utc_now
     from reelsight.store.manifest import Manifest
     from reelsight.store.run_plan import ManifestIdentity
     from reelsight.store.runs import RunStore
 
     store = RunStore(output, objects)
     identity = ManifestIdentity.of(manifest_path)
-    recipe = recipe_for(settings)
-    plan = plan_for(recipe, settings)
+    work = planned(settings, marks)
     run = store.resume_or_start(
-        plan.decided, identity, lambda: Manifest.open(manifest_path), settings.ray.shards, new=new
+        work.plan.decided,
+        identity,
+        lambda: Manifest.open(manifest_path),
+        settings.ray.shards,
+        new=new,
+        began=utc_now(),
     )
     if run.complete:
         return run.record()
 
     def reports(source: ShardSource, widths: Widths) -> Dataset:
-        from reelsight.rayx.dataset import tag_dataset
-
-        return tag_dataset(source, plan, recipe, settings, widths)
+        return work.dataset(source, settings, widths)
 
     for _ in range(_PASSES):
         # More than one pass only where Ray gave a task's rows twice and a shard was spoilt.
         if not (pending := run.pending()):
             break
-        work = ShardWork(run, pending, reports, run.commit, settings.ray.max_dead_share)
-        tag_shards(work, settings)
+        shards = ShardWork(run, pending, reports, run.commit, settings.ray.max_dead_share)
+        tag_shards(shards, settings)
     run.finish()
     return run.record()
 
@@ -98,6 +102,9 @@ def command(
     engine: options.EngineOption = None,
     config: options.ConfigOption = None,
     set_: options.SetOption = None,
+    marks: Annotated[
+        bool, typer.Option("--marks", help="Also read marks, by marks.pair, from the same decode.")
+    ] = False,
     new: options.NewOption = False,
     plan: Annotated[
         Path | None, typer.Option("--plan", help="Start as wide as `reelsight plan --json` said.")
@@ -109,14 +116,15 @@ def command(
     from reelsight.rayx.planned import as_planned
 
     settings = options.load(config, set_, model, bank, fps, frames, engine)
-    settings, planned = as_planned(settings, plan)
+    settings, promised = as_planned(settings, plan)
+    wanted: Marks = "beside" if marks else "no"
     with live_line() as tell, told_live(tell):
-        record = backfill(manifest, output, settings, new=new)
+        record = backfill(manifest, output, settings, new=new, marks=wanted)
     if json_:
         print_json(plain(record))
     else:
         show_run(record, output)
-        show_rates(record.summary, planned)
+        show_rates(record.summary, promised)
     if record.state != "complete":
         raise typer.Exit(4)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.tagging import ShardWork, tag_shards
+from jobs.work import marks_of, planned
 from reelsight.cli import options
 from reelsight.cli.console import live_line, print_json, run_app, show_run
 from reelsight.settings import Settings
@@ -34,6 +35,8 @@ def replay(
 ) -> RunRecord:
     """Tag the clips again that are dead letters of a reason, in the run that has them.
 
+    Where the run read marks, beside tags or alone, they are read again as well.
+
     Args:
         output: Directory of runs.
         reason: Code of the dead letters, such as `fetch.not_found`.
@@ -47,27 +50,22 @@ def replay(
         RunConflict: The run was decided by other versions.
         QueryError: There is no such run, or it has no such dead letters.
     """
-    from engines.catalog import recipe_for
-    from reelsight.plan import plan_for
     from reelsight.store.replay import Replay
     from reelsight.store.runs import RunStore
 
     run = RunStore(output).newest(run_id)
-    recipe = recipe_for(settings)
-    plan = plan_for(recipe, settings)
-    run.plan.require_same(plan.decided, run.plan.manifest)
+    work = planned(settings, marks_of(run.plan.decided))
+    run.plan.require_same(work.plan.decided, run.plan.manifest)
 
     def reports(source: ShardSource, widths: Widths) -> Dataset:
-        from reelsight.rayx.dataset import tag_dataset
-
-        return tag_dataset(source, plan, recipe, settings, widths)
+        return work.dataset(source, settings, widths)
 
     again = Replay(run, reason)
     again.require()
     try:
         # All of them were dead before: nothing is learnt from how many stay so.
-        work = ShardWork(run, again.inputs, reports, again.commit, max_dead_share=1.0)
-        tag_shards(work, settings)
+        shards = ShardWork(run, again.inputs, reports, again.commit, max_dead_share=1.0)
+        tag_shards(shards, settings)
     finally:
         again.close()
     return run.record()

@@ -20,7 +20,7 @@ import reelsight.errors
 from reelsight.cli.app import app
 from reelsight.errors import ReelsightError
 from reelsight.marks.evidence import trace_schema
-from reelsight.nouns.schema import SCHEMA_VERSION, report_schema
+from reelsight.nouns.schema import MARKS_VERSION, SCHEMA_VERSION, report_schema
 from reelsight.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -55,7 +55,8 @@ def reference() -> str:
             _settings(Settings),
         ),
         "Report columns": (
-            f"One row a clip, schema version {SCHEMA_VERSION}.",
+            f"One row a clip, schema version {SCHEMA_VERSION}; {MARKS_VERSION} where marks were "
+            "read, else their column is absent.",
             "| column | type |",
             _columns(),
         ),
@@ -125,7 +126,7 @@ def _fields(kind: Any) -> list[tuple[str, Any]]:
 
 
 def _columns() -> list[str]:
-    schema = report_schema(1)
+    schema = report_schema(1, marks=True)
     rows = [f"| {f.name} | `{f.type}` |".replace("[1]", "[dim]") for f in schema]
     return [*rows, "| carried | struct of the manifest's further columns; absent without any |"]
 

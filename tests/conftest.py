@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,9 @@ from reelsight.engine import EngineRecipe
 from reelsight.plan import TaggingPlan, plan_for
 from reelsight.samples.clips import SampleClip, write_samples
 from reelsight.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.marked_world import MarkedWorld
 
 ROOT = Path(__file__).parent.parent
 
@@ -88,3 +92,11 @@ def fake_plan(fake_settings: Settings, fake_recipe: EngineRecipe) -> TaggingPlan
 def samples(tmp_path_factory: pytest.TempPathFactory) -> list[SampleClip]:
     """A dozen clips whose tags are known by construction; the manifest lies beside them."""
     return write_samples(tmp_path_factory.mktemp("samples"), count=12, seed=7)
+
+
+@pytest.fixture(scope="session")
+def marked_world(tmp_path_factory: pytest.TempPathFactory) -> MarkedWorld:
+    """Copies of a film that were issued, one of which leaked."""
+    from tests.marked_world import make_marked_world
+
+    return make_marked_world(tmp_path_factory.mktemp("marked"))

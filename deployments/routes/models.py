@@ -8,10 +8,11 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from deployments.problems import PROBLEM
+from deployments.routes.marks import MarkDoor
 from deployments.schemas import ModelFacts
 from deployments.service import Tagger
 from reelsight.errors import RequestError
-from reelsight.plan import TaggingPlan
+from reelsight.plan import ScanPlan, TaggingPlan
 
 __all__ = ["model_routes"]
 
@@ -23,29 +24,52 @@ class ModelList(BaseModel):
     data: list[ModelFacts]
 
 
-def model_routes(tagger: Tagger) -> APIRouter:
-    """The routes over a tagger."""
+def model_routes(tagger: Tagger, marks: MarkDoor | None = None) -> APIRouter:
+    """The routes over a tagger, and over what reads marks."""
     router = APIRouter(tags=["models"])
 
     @router.get("/v1/models", response_model=ModelList, responses=PROBLEM)
     async def models() -> ModelList:
         """The models that answer here."""
-        return ModelList(data=[facts(tagger.plan)])
+        return ModelList(data=listed())
 
     @router.get("/v1/models/{model_id:path}", response_model=ModelFacts, responses=PROBLEM)
     async def model(model_id: str) -> ModelFacts:
         """One of them."""
-        found = facts(tagger.plan)
-        if model_id != found.id:
-            raise RequestError(
-                f"no model {model_id!r}; there is {found.id!r}",
-                status=404,
-                code="request.no_model",
-                hint="See GET /v1/models.",
-            )
-        return found
+        there = listed()
+        for found in there:
+            if model_id == found.id:
+                return found
+        raise RequestError(
+            f"no model {model_id!r}; there is {' and '.join(repr(f.id) for f in there)}",
+            status=404,
+            code="request.no_model",
+            hint="See GET /v1/models.",
+        )
+
+    def listed() -> list[ModelFacts]:
+        own = [facts(tagger.plan)]
+        return own if marks is None else [*own, _mark_facts(marks.reader.plan)]
 
     return router
+
+
+def _mark_facts(plan: ScanPlan) -> ModelFacts:
+    spec = plan.marks.spec
+    return ModelFacts(
+        id=spec.model,
+        model_hash=spec.model_hash,
+        engine=plan.marks.engine,
+        engine_hash=spec.hash,
+        precision=spec.precision,
+        dim=spec.dim,
+        size=spec.geometry.size,
+        buckets=list(spec.buckets),
+        bank="",
+        bank_hash="",
+        labels=0,
+        reads="marks",
+    )
 
 
 def facts(plan: TaggingPlan) -> ModelFacts:

@@ -26,7 +26,7 @@ __all__ = ["KeyFile", "KeyGate"]
 _log = logging.getLogger(__name__)
 _POLL_S = 1.0
 _OWN_PAGE = re.compile(r"https?://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.ASCII)
-_COUNTED = ("tags", "embeddings", "jobs")
+_COUNTED = ("tags", "marks", "embeddings", "jobs")
 
 
 class KeyFile:

@@ -14,7 +14,9 @@ ANY_KEY = "any"
 _RULES: tuple[tuple[str, str, str], ...] = (
     (r"GET", r"/(healthz|readyz)|/v2/health/(live|ready)", PUBLIC),
     (r"GET", r"/openapi\.json|/v1/models(/.*)?|/v2(/models/.+)?", ANY_KEY),
-    (r"POST", r"/v1/(tags|marks)", "tags"),
+    (r"POST", r"/v1/tags", "tags"),
+    # It says who got which copy: a key for labels does not open that.
+    (r"POST", r"/v1/marks", "marks"),
     (r"POST", r"/v1/embeddings|/v2/models/.+/infer", "embeddings"),
     (r"GET", r"/v1/labels(/.*)?", "labels:read"),
     (r"(POST|PUT|PATCH|DELETE)", r"/v1/labels(/.*)?", "labels:write"),

@@ -260,7 +260,7 @@ class QueryError(StoreError):
 
     code = "store.bad_query"
     http_status = 400
-    hint = "The views are clips, tags, frames, dead_letters and reports."
+    hint = "The views are clips, tags, frames, dead_letters, marks, verdicts and reports."
 
 
 class RunError(ReelsightError):

@@ -29,7 +29,7 @@ from reelsight.errors import ConfigError
 
 __all__ = ["SCOPES", "ApiKey", "Keyring", "add_key", "load_keyring", "revoke_key"]
 
-SCOPES = ("tags", "embeddings", "labels:read", "labels:write", "jobs", "admin")
+SCOPES = ("tags", "marks", "embeddings", "labels:read", "labels:write", "jobs", "admin")
 _KEY = re.compile(r"rs_([0-9a-f]{12})_[A-Za-z0-9_-]{43}", re.ASCII)
 _LONGEST = 128
 

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from reelsight.copies.worker import looked_at, reading_of
 from reelsight.engine.host import EngineHost
 from reelsight.errors import EngineError, EngineInputError
 from reelsight.media.decoder import open_decoder
+from reelsight.nouns.mark_reading import MarkReading
 from reelsight.nouns.report import Failure, Report
 from reelsight.plan import TaggingPlan
-from reelsight.steps import ClipRequest, load_clip, report_clip, timeline_of
+from reelsight.steps import ClipRequest, LoadedClip, load_clip, report_clip, timeline_of
 
 __all__ = ["SequentialRunner"]
 
@@ -25,12 +27,17 @@ class SequentialRunner:
     Args:
         plan: What to do to each clip.
         host: The engine of the plan's spec; the caller closes it.
+        reader: The extractor of the plan's marks, where it has some; the caller closes it.
     """
 
-    def __init__(self, plan: TaggingPlan, host: EngineHost) -> None:
-        if host.spec != plan.spec:
-            raise EngineError(f"the plan wants engine {plan.spec.hash}, got {host.spec.hash}")
-        self._plan = plan
+    def __init__(
+        self, plan: TaggingPlan, host: EngineHost, reader: EngineHost | None = None
+    ) -> None:
+        wanted = (plan.spec, plan.marks.spec if plan.marks else None)
+        given = (host.spec, reader.spec if reader else None)
+        if wanted != given:
+            raise EngineError(f"the plan wants engines {wanted}, got {given}")
+        self._plan, self._reader = plan, reader
         self._host = host
         self._decoder = open_decoder(plan.decoding, plan.sampling)
 
@@ -71,4 +78,12 @@ class SequentialRunner:
             timeline=timeline,
             embeddings=embeddings,
             failure=failure,
+            marks=self._marks(loaded) if failure is None else None,
         )
+
+    def _marks(self, loaded: LoadedClip) -> MarkReading | None:
+        plan, beside = self._plan.marks, loaded.beside
+        if plan is None or self._reader is None or beside is None:
+            return None
+        looked = beside if isinstance(beside, Failure) else looked_at(beside)
+        return reading_of(plan, self._reader, loaded.clip, looked)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,12 @@ from reelsight.errors import FetchError, RunError
 from reelsight.media.decoder import Decoder
 from reelsight.media.fetch import fetch
 from reelsight.media.limits import MediaLimits
+from reelsight.media.look import Look
 from reelsight.nouns.clip import Clip
 from reelsight.nouns.frames import Frames
+from reelsight.nouns.mark_reading import MarkReading
 from reelsight.nouns.report import Failure, Rechecked, Report, Sampled
-from reelsight.plan import TaggingPlan
+from reelsight.plan import ClipPlan, TaggingPlan
 from reelsight.tagging import Timeline, dead_report, tagged_report
 
 __all__ = ["ClipRequest", "LoadedClip", "load_clip", "report_clip", "timeline_of"]
@@ -44,6 +46,8 @@ class LoadedClip:
         clip: The clip, as far as it is known.
         frames: Its sampled frames; None when it failed.
         failure: Why it failed; None when it did not.
+        beside: The frames of the plan's second look, or why there are none; None where it has none,
+            and where the first look failed.
         fetch_s: Seconds spent on getting its bytes.
         decode_s: Seconds spent on decoding and scaling.
     """
@@ -53,11 +57,12 @@ class LoadedClip:
     failure: Failure | None
     fetch_s: float
     decode_s: float
+    beside: Frames | Failure | None = None
 
 
 def load_clip(
     request: ClipRequest,
-    plan: TaggingPlan,
+    plan: ClipPlan,
     decoder: Decoder,
     read: Callable[[str, MediaLimits], bytes] = fetch,
 ) -> LoadedClip:
@@ -66,7 +71,7 @@ def load_clip(
     Args:
         request: The clip.
         plan: What to do to it.
-        decoder: What decodes; of `plan.decoding`.
+        decoder: What decodes.
         read: Gives the bytes behind a uri, within the limits.
 
     Raises:
@@ -76,6 +81,7 @@ def load_clip(
     data: bytes | None = None
     frames: Frames | None = None
     failure: Failure | None = None
+    beside: Frames | Failure | None = None
     started = fetched = time.perf_counter()
     attempts = [1]
     try:
@@ -83,15 +89,8 @@ def load_clip(
             raise FetchError("the manifest names no uri", code="fetch.no_uri")
         data = read(request.uri, plan.limits)
         fetched = time.perf_counter()
-        clip, frames = decoder.decode(
-            request.clip_id,
-            request.uri,
-            data,
-            plan.sampling,
-            plan.spec.geometry,
-            plan.limits,
-            attempts.append,
-        )
+        named = _Named(request.clip_id, request.uri, data)
+        clip, frames, beside = _decoded(named, plan, decoder, attempts.append)
     except RunError:
         raise
     except Exception as error:  # Boundary: one clip's bytes must not end its neighbours.
@@ -101,7 +100,52 @@ def load_clip(
     finished = time.perf_counter()
     if failure is not None and failure.stage == "fetch":
         fetched = finished
-    return LoadedClip(clip, frames, failure, fetched - started, finished - fetched)
+    return LoadedClip(clip, frames, failure, fetched - started, finished - fetched, beside)
+
+
+class _Named(NamedTuple):
+    """A clip's bytes and what they are called."""
+
+    clip_id: str
+    uri: str
+    data: bytes
+
+
+def _decoded(
+    named: _Named, plan: ClipPlan, decoder: Decoder, attempted: Callable[[int], None]
+) -> tuple[Clip, Frames, Frames | Failure | None]:
+    """The frames of the plan's first look, and of its second one where there is one.
+
+    A pass that serves both may fail by either. Then each is decoded by itself, so that what comes
+    of the first never hangs on whether there is a second.
+    """
+    first, *others = plan.looks
+    if others and (shared := _shared(named, plan, decoder)) is not None:
+        return shared
+    clip, frames = decoder.decode(*named, first.sampling, first.geometry, plan.limits, attempted)
+    return clip, frames, _beside(named, others[0], plan, decoder) if others else None
+
+
+def _shared(
+    named: _Named, plan: ClipPlan, decoder: Decoder
+) -> tuple[Clip, Frames, Frames | None] | None:
+    try:
+        clip, (frames, beside) = decoder.decode_together(*named, plan.looks, plan.limits)
+    except RunError:
+        raise
+    except Exception:  # Boundary: as in load_clip; the passes of their own say what it was.
+        return None
+    return clip, frames, beside
+
+
+def _beside(named: _Named, look: Look, plan: ClipPlan, decoder: Decoder) -> Frames | Failure:
+    attempts = [1]
+    try:
+        return decoder.decode(*named, look.sampling, look.geometry, plan.limits, attempts.append)[1]
+    except RunError:
+        raise
+    except Exception as error:  # Boundary: as in load_clip.
+        return replace(Failure.of(error), attempts=attempts[-1])
 
 
 def timeline_of(frames: Frames) -> Timeline:
@@ -125,6 +169,7 @@ def report_clip(
     embeddings: npt.NDArray[np.float16] | None,
     failure: Failure | None,
     rechecked: Rechecked | None = None,
+    marks: MarkReading | None = None,
 ) -> Report:
     """The Report of one clip: tagged from its embeddings, or dead for its failure.
 
@@ -136,9 +181,10 @@ def report_clip(
         embeddings: float16 [N, D].
         failure: Why there are no embeddings.
         rechecked: Which of them are a second engine's, and why.
+        marks: What was read of marks; a dead clip has none.
     """
     if failure is None and timeline is not None and embeddings is not None:
-        return tagged_report(
+        report = tagged_report(
             clip,
             timeline,
             embeddings,
@@ -147,6 +193,7 @@ def report_clip(
             carried=carried,
             rechecked=rechecked,
         )
+        return report if marks is None else replace(report, marks=marks)
     if failure is None:
         raise ValueError(f"clip {clip.clip_id!r} has neither embeddings nor a failure")
     return dead_report(clip, failure, provenance=plan.provenance, carried=carried)

@@ -9,11 +9,13 @@ import pytest
 import typer.testing
 
 from jobs.backfill import backfill
+from jobs.work import Marks
 from reelsight.cli.app import app
 from reelsight.rayx.live import Stage, limiting, told_live
 from reelsight.rayx.planned import as_planned
 from reelsight.samples.clips import SampleClip
 from reelsight.settings import Settings
+from tests.marked_world import MarkedWorld
 
 
 def stages(decode: tuple[int, int], engine: tuple[int, int]) -> list[Stage]:
@@ -42,9 +44,12 @@ def test_the_last_stage_with_work_in_front_of_it_limits(
 
 
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("marks", ["no", "beside", "alone"])
 def test_a_run_tells_what_limits_it(
+    marks: Marks,
     samples: list[SampleClip],
     fake_settings: Settings,
+    marked_world: MarkedWorld,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -52,9 +57,12 @@ def test_a_run_tells_what_limits_it(
     manifest = samples[0].path.parent / "manifest.parquet"
     told: list[str] = []
     with told_live(told.append):
-        record = backfill(manifest, tmp_path / "out", fake_settings)
+        settings = fake_settings if marks == "no" else marked_world.settings()
+        record = backfill(manifest, tmp_path / "out", settings, marks=marks)
     assert record.state == "complete"
     assert told
+    # Both stages are in every line: the view knows the actor, whatever engines it holds.
+    assert all("fetch+decode " in line and "engine " in line for line in told)
     assert all("limiting: fetch+decode" in line or "limiting: engine" in line for line in told)
     assert told[-1].startswith(f"{len(samples)} clips")
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reelsight.cli import mark_embed, mark_trace, options
+from reelsight.cli import mark_embed, mark_match, mark_trace, options
 from reelsight.cli.console import print_json, show_lines
-from reelsight.cli.mark_pair import LedgerOption, PairOption, load, pair_of, user
+from reelsight.cli.mark_pair import LedgerOption, PairOption, load, user
 
 if TYPE_CHECKING:
     from reelsight.marks.ledger import Issued
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Marked copies: keys, issue, embed, trace.")
+app = typer.Typer(no_args_is_help=True, help="Marked copies: keys, issue, embed, trace, match.")
 app.command(name="embed")(mark_embed.command)
 app.command(name="trace")(mark_trace.command)
+app.command(name="match")(mark_match.command)
 
 _CONFLICT = "config.conflict"
 
@@ -135,6 +136,7 @@ def _identity(asset: str, recipient: str, epoch: int) -> Identity:
 
 
 def _carrier(text: str | None, settings: Settings) -> Carrier:
+    from engines.mark_catalog import pair_of
     from reelsight.errors import ConfigError
     from reelsight.nouns.mark import Carrier
     from reelsight.nouns.mark_pair import MarkPair

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,9 +10,10 @@ import typer
 
 if TYPE_CHECKING:
     from engines.runtimes.ort_marks import OpenPair
+    from reelsight.nouns.mark_trace import LedgerHead
     from reelsight.settings import Settings
 
-__all__ = ["LedgerOption", "PairOption", "load", "opened", "opened_to_trace", "pair_of", "user"]
+__all__ = ["LedgerOption", "PairOption", "kept_heads", "load", "opened", "opened_to_trace", "user"]
 
 LedgerOption = Annotated[
     str | None, typer.Option("--ledger", help="SQLite file or postgresql:// URL.")
@@ -36,47 +38,35 @@ def load(
     return Settings.load(config, flags)
 
 
-def pair_of(settings: Settings) -> Path | None:
-    """The directory of the pair: the settings', else the shipped one; None where neither is."""
-    from reelsight.models import MARK
+def kept_heads(paths: Sequence[Path]) -> list[LedgerHead]:
+    """Heads of a ledger that were kept elsewhere.
 
-    if settings.marks.pair is not None:
-        return settings.marks.pair
-    return MARK if (MARK / "CARD.md").is_file() else None
+    Raises:
+        ConfigError: `config.head`: one is not there.
+    """
+    from reelsight.errors import ConfigError
+    from reelsight.marks.ledger import parse_head
+
+    heads = []
+    for path in paths:
+        if not path.is_file():
+            raise ConfigError(f"no head at {path}", code="config.head")
+        heads.append(parse_head(path.read_text(encoding="utf-8"), str(path)).head)
+    return heads
 
 
 def opened(settings: Settings) -> OpenPair:
-    """The pair of the settings, or the shipped one, checked and ready.
+    """The pair of the settings, or the shipped one; errors as of `engines.mark_catalog`."""
+    from engines.mark_catalog import named_pair
 
-    Raises:
-        ConfigError: `config.no_mark_pair`: none is named.
-        ModelError: It is no pair.
-        EngineError: It cannot be run.
-    """
-    from engines.runtimes.ort_marks import open_pair
-    from reelsight.errors import ConfigError
-
-    pair = pair_of(settings)
-    if pair is None:
-        raise ConfigError(
-            "no pair of networks is named, and none is shipped",
-            code="config.no_mark_pair",
-            hint="Give --pair DIR or set marks.pair; `python -m training.marks` trains one.",
-        )
-    engine = settings.engine
-    return open_pair(pair, buckets=engine.buckets, threads=engine.threads)
+    return named_pair(settings)
 
 
 def opened_to_trace(settings: Settings) -> OpenPair:
-    """The pair with the extractor that `marks.precision` asks for.
+    """The same with the extractor that `marks.precision` asks for."""
+    from engines.mark_catalog import reading_pair
 
-    Raises:
-        ConfigError, ModelError, EngineError: As opened.
-        PackageError: No package of that precision is usable here.
-    """
-    from engines.marks.opening import with_wanted_reader
-
-    return with_wanted_reader(opened(settings), settings)
+    return reading_pair(settings)
 
 
 def user() -> str:

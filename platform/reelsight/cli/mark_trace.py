@@ -12,23 +12,19 @@ import typer
 
 from reelsight.cli import options
 from reelsight.cli.console import print_json, show_lines
-from reelsight.cli.mark_pair import LedgerOption, PairOption, load, opened_to_trace
+from reelsight.cli.mark_pair import LedgerOption, PairOption, kept_heads, load, opened_to_trace
 
 if TYPE_CHECKING:
     from engines.runtimes.ort_marks import OpenPair
-    from reelsight.marks.ledger import LedgerStore, SignedHead
     from reelsight.marks.tracing import Tracer
     from reelsight.media.sampler import Sampling
     from reelsight.nouns.clip import Clip
     from reelsight.nouns.frames import Frames
-    from reelsight.nouns.mark import IssuedCopy, SoftBits
+    from reelsight.nouns.mark import SoftBits
     from reelsight.nouns.mark_trace import Accused, Trace
     from reelsight.settings import Settings
 
 __all__ = ["command"]
-
-# Enough to name a copy of which two bits in five are wrong in each frame, were frames independent.
-_POLICY = "count:64"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +56,16 @@ def command(
         typer.Option("--received-at", help="ISO 8601; default now. Later copies are out."),
     ] = None,
     policy: Annotated[
-        str, typer.Option("--policy", help="Frames that are read, as for `reelsight decode`.")
-    ] = _POLICY,
+        str | None,
+        typer.Option("--policy", help="Frames that are read, as for `reelsight decode`."),
+    ] = None,
     search: Annotated[
-        bool,
-        typer.Option(help="Also look for cuts to the middle and a border; every view is counted."),
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--search/--no-search",
+            help="Also look for cuts to the middle and a border; every view is counted.",
+        ),
+    ] = None,
     tried_before: Annotated[
         int, typer.Option("--tried-before", min=0, help="Views tried at this clip in other traces.")
     ] = 0,
@@ -91,38 +91,27 @@ def command(
 ) -> None:
     """Say whose copy a clip is, with a bound on the chance that an innocent is named."""
     from reelsight.errors import ConfigError
+    from reelsight.marks.inquiry import Inquiry, open_tracer, sound_head
     from reelsight.marks.keys import Keyring
-    from reelsight.marks.ledger import Ledger, open_store
-    from reelsight.marks.match import CodeTable
+    from reelsight.marks.ledger import open_store
     from reelsight.marks.times import parse_time, utc_now
-    from reelsight.marks.tracing import Tracer
     from reelsight.media.sampler import Sampling
 
     if sign_with is not None and output is None:
         raise ConfigError("--sign-with wants --output: that is signed", code="config.conflict")
     received = utc_now() if received_at is None else parse_time(received_at)
-    sampling = Sampling.parse(policy)
     settings = load(config, ledger, pair, precision)
+    policy = settings.marks.policy if policy is None else policy
+    search = settings.marks.search if search is None else search
+    sampling = Sampling.parse(policy)
     networks = opened_to_trace(settings)
     keyring = Keyring.load(settings.marks)
 
-    def wanted(copy: IssuedCopy) -> bool:
-        named = asset is None or copy.identity.asset == asset
-        return named and copy.carrier == networks.pair.carrier
-
+    asked = Inquiry(networks.pair.carrier, networks.writer.bits, received, asset, segment_s)
     with open_store(settings.ledger, wait_s=settings.marks.ledger_wait_s) as store:
-        sound = _sound_head(store, head or [])
+        sound = sound_head(store, kept_heads(head or []))
         read = _read(clip, settings, networks, sampling, search)
-        table = CodeTable.of(
-            Ledger(store).copies(),
-            keyring,
-            bits=networks.writer.bits,
-            received_at=received,
-            known_rows=sound.head.rows,
-            wanted=wanted,
-            segment_s=segment_s,
-        )
-        tracer = Tracer(Ledger(store), keyring, table, sound, settings.marks)
+        tracer = open_tracer(store, keyring, settings.marks, sound, asked)
         rerun = [clip, "--pair", str(networks.pair.directory), "--received-at", received]
         rerun += ["--policy", policy, *([] if search else ["--no-search"])]
         rerun += [] if asset is None else ["--asset", asset]
@@ -135,29 +124,6 @@ def command(
         print_json(trace)
     else:
         _show(trace, report, output)
-
-
-def _sound_head(store: LedgerStore, kept: Sequence[Path]) -> SignedHead:
-    """The ledger's head, after its whole chain was walked.
-
-    Raises:
-        LedgerError: `ledger.broken`: nobody is accused by a ledger that was changed.
-    """
-    from reelsight.errors import ConfigError, LedgerError
-    from reelsight.marks.ledger import SignedHead, parse_head, verify_chain
-
-    heads = []
-    for path in kept:
-        if not path.is_file():
-            raise ConfigError(f"no head at {path}", code="config.head")
-        heads.append(parse_head(path.read_text(encoding="utf-8"), str(path)).head)
-    found = verify_chain(store, heads)
-    if not found.sound:
-        raise LedgerError(
-            f"row {found.bad_row}: {found.problem}; nobody is accused by a ledger that was changed",
-            code="ledger.broken",
-        )
-    return SignedHead(found.head)
 
 
 def _read(
@@ -194,7 +160,7 @@ def _traced(
     from reelsight.nouns.mark_trace import ModelUse, Suspect
     from reelsight.redaction import redacted
 
-    clip, pair, spec = read.clip, networks.pair, networks.reader.spec
+    clip, spec = read.clip, networks.reader.spec
     suspect = Suspect(
         name=redacted(clip.uri),
         sha256=clip.sha256 or "",
@@ -202,11 +168,9 @@ def _traced(
         size_bytes=clip.size_bytes,
         duration_s=clip.duration_s,
     )
-    name = f"{pair.carrier.model}@{pair.carrier.version}"
-    if spec.onnx_sha256 != pair.extractor_sha256:
-        name += f", {spec.precision} on {spec.backend} {spec.backend_version}"
+    engine = f"{spec.backend}/{spec.backend_version}/{spec.precision}"
     about = Circumstances(
-        models=(ModelUse("extractor", name, spec.onnx_sha256),),
+        models=(ModelUse.extractor(networks.pair.carrier, spec.onnx_sha256, engine),),
         tried_before=tried_before,
         rerun=shlex.join(["reelsight", "mark", "trace", redacted(rerun[0]), *rerun[1:]]),
         thumbnails=thumbnails_of(clip, read.frames, read.attempts[0]),

@@ -17,7 +17,10 @@ _SHOWN = 200
 def command(
     output: options.RunsArgument,
     sql: Annotated[
-        str, typer.Argument(help="SQL over clips, tags, frames, dead_letters and reports.")
+        str,
+        typer.Argument(
+            help="SQL over clips, tags, frames, dead_letters, marks, verdicts and reports."
+        ),
     ],
     run: options.RunOption = None,
     json_: options.JsonOption = False,

@@ -3,7 +3,7 @@
 from reelsight.engine.fake import FakeEngine, FakeTextTower, fake_spec
 from reelsight.engine.host import EngineHost, HostStats
 from reelsight.engine.protocol import Engine, HostObserver, MarkWriter, TextTower
-from reelsight.engine.recipe import EngineRecipe
+from reelsight.engine.recipe import EngineRecipe, MarkRecipe
 from reelsight.engine.worker import EngineWorker
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "FakeTextTower",
     "HostObserver",
     "HostStats",
+    "MarkRecipe",
     "MarkWriter",
     "TextTower",
     "fake_spec",

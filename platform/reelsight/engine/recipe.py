@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from reelsight.engine.protocol import Engine, TextTower
 from reelsight.nouns.engine_spec import EngineSpec
+from reelsight.nouns.mark import Carrier
 from reelsight.nouns.model import Model
 
-__all__ = ["EngineRecipe"]
+__all__ = ["EngineRecipe", "MarkRecipe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +32,18 @@ class EngineRecipe:
     logit_scale: float
     default_threshold: float
     model: Model | None
+
+
+@dataclass(frozen=True, slots=True)
+class MarkRecipe:
+    """What the catalogue makes of a pair: how to open its extractor.
+
+    Attributes:
+        spec: What the engine will be.
+        open_engine: Makes the engine; picklable, called where the device is.
+        carrier: What a ledger calls the pair.
+    """
+
+    spec: EngineSpec
+    open_engine: Callable[[], Engine]
+    carrier: Carrier

@@ -44,6 +44,7 @@ class Circumstances:
         null_mean: float64 [n], mean soft bits on unmarked footage.
         tried_before: Attempts at this suspect in earlier traces.
         look: Which look at a live stream, from 1; 0 for a file.
+        suspects: Videos that were looked at together with this one, itself among them.
         rerun: One command that makes the Trace again.
         thumbnails: JPEG, base64, by the frame's time in seconds.
     """
@@ -53,6 +54,7 @@ class Circumstances:
     null_mean: npt.NDArray[np.float64] | None = None
     tried_before: int = 0
     look: int = 0
+    suspects: int = 1
     rerun: str | None = None
     thumbnails: Mapping[float, str] | None = None
 

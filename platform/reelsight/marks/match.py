@@ -19,7 +19,10 @@ from reelsight.marks.keys import Keyring
 from reelsight.marks.times import require_utc
 from reelsight.nouns.mark import IssuedCopy
 
-__all__ = ["CodeTable", "scores", "window_scores"]
+__all__ = ["LATE", "CodeTable", "scores", "window_scores"]
+
+LATE = "issued after the suspect was received"
+"""Why a row that is later than the suspect is left out."""
 
 Deriver = Callable[[int, Sequence[int]], npt.NDArray[np.uint8]]
 _BITS = 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float64) - 1
@@ -103,7 +106,7 @@ class CodeTable:
         for index, at, copy in rows:
             reason = None
             if at > received_at or (known_rows is not None and index >= known_rows):
-                reason = "issued after the suspect was received"
+                reason = LATE
             elif not wanted(copy):
                 reason = "not asked for"
             reason = reason or _unreadable(copy, keyring, bits, segment_s)

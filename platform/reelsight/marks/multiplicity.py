@@ -2,7 +2,8 @@
 
 The best of M matches looks M times less surprising than it is. Every test that was made, or could
 have been taken instead, is counted here: by rows, attempts (views times extractors), windows of the
-timeline, and looks at a live stream. Bonferroni throughout: no independence is assumed.
+timeline, looks at a live stream, and suspects that were looked at together. Bonferroni throughout:
+no independence is assumed.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def window_share(windows: int, *, whole: bool) -> float:
 
 
 def adjusted_log10(log10_p: float, trials: Trials, *, whole: bool = True) -> float:
-    """log10 of min(1, p * rows * attempts / (share of the window * share of the look)).
+    """log10 of min(1, p * rows * attempts * suspects / (share of the window * of the look)).
 
     Args:
         log10_p: Of one row in one window of one attempt.
@@ -53,7 +54,7 @@ def adjusted_log10(log10_p: float, trials: Trials, *, whole: bool = True) -> flo
 
 def penalty_log10(trials: Trials, *, whole: bool) -> float:
     """log10 of what a p-value is multiplied by; see `adjusted_log10`."""
-    tried = max(trials.rows, 1) * (trials.attempts + trials.tried_before)
+    tried = max(trials.rows, 1) * (trials.attempts + trials.tried_before) * trials.suspects
     share = window_share(trials.windows, whole=whole)
     if trials.look:
         share *= look_share(trials.look)

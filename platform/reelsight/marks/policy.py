@@ -50,6 +50,9 @@ class Marking:
             on the CPU for `fp32`.
         strength_db: PSNR of a mark when it is drawn, dB; the lower the stronger and the easier to
             see.
+        policy: Frames that are read, by the name of a sampling; by default as many as name a copy
+            of which two bits in five are wrong in each frame, were frames independent.
+        search: Whether cuts to the middle and a border are looked for; every view is counted.
 
     Raises:
         ConfigError: A value is outside its range.
@@ -70,6 +73,8 @@ class Marking:
     precision: ReaderPrecision = "fp32"
     backend: str = "auto"
     strength_db: float = 42.0
+    policy: str = "count:64"
+    search: bool = True
 
     def __post_init__(self) -> None:
         if self.bits not in CODE_LENGTHS:

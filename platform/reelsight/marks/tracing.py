@@ -83,6 +83,7 @@ class Tracer:
             # The attempt with the most windows counts for all: never less than there were.
             windows=max(2 * len(p.sums) - 1 for p in pooled),
             look=about.look,
+            suspects=about.suspects,
         )
         found = [
             (window, fits)

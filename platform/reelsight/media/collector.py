@@ -1,10 +1,12 @@
-"""Collector: one pass over a clip's frames that keeps, scaled, only those a picker takes.
+"""Collector: keeps, scaled, those frames of a pass over a clip that its picker takes.
 
-It knows times and pictures; how a container is opened and where its end is written, it is told,
-and which frames are wanted it asks a picker.
+Several may watch one pass. It knows times and pictures; how a container is opened and where its end
+is written, it is told, and which frames are wanted it asks a picker.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -25,16 +27,17 @@ from reelsight.media.timeline import claimed_end, slack_s, tick
 from reelsight.media.video_stream import check_picture, pixel_aspect
 from reelsight.nouns.frames import Frames
 
-__all__ = ["Collector"]
+__all__ = ["Collector", "collect"]
 
 _CUT_SHORT = "the file ends before the size that its container claims"
 
 
 class Collector:
-    """The state of one pass: what was taken, for which times, and how it ended.
+    """What was taken of one pass, for which times, and how it ended.
 
     Args:
         source: An open container at its start.
+        reader: Gives its frames.
         sampling: Which times are asked for.
         scaler: How a picture is scaled.
         limits: Caps and the policy on damage.
@@ -43,8 +46,10 @@ class Collector:
         passing: Without a shortcut: leave out what FFmpeg's NONREF does.
 
     Attributes:
-        header: The clip's facts, after `run`.
-        end_s: Seconds: where the frames end on the clip's clock, after `run`.
+        scaler: As given.
+        done: Whether no later frame can be taken.
+        header: The clip's facts, after the pass.
+        end_s: Seconds: where the frames end on the clip's clock, after the pass.
         claimed_s: Seconds: where the whole clip ends; beyond `end_s` when it broke off.
     """
 
@@ -54,6 +59,7 @@ class Collector:
     def __init__(
         self,
         source: Source,
+        reader: FrameReader,
         sampling: Sampling,
         scaler: FrameScaler,
         limits: MediaLimits,
@@ -67,36 +73,39 @@ class Collector:
         self._end = end
         self._shortcut = shortcut
         self._passing = passing
-        self._reader = FrameReader(source, limits, shortcut, passing)
-        self._scaler = scaler
+        self._reader = reader
+        self.scaler = scaler
         self._sar = pixel_aspect(source.stream)
         self._tick = float(tick(source.stream))
         self._pictures = _Pictures(scaler.geometry.size)
         self._pts: list[float] = []
         self._error_s = 0.0
         self._stopped: str | None = None
+        self.done = False
         self.end_s = 0.0
         self.claimed_s = 0.0
 
-    def run(self) -> None:
-        """Decode until the last time asked for has its frame, or the clip is over."""
-        for at, frame in self._reader:
-            if not hasattr(self, "header"):
-                self._begin(frame)
-            self._see(at, frame)
-            # The decoder writes the next picture where this one lay, while that is in the cache.
-            del frame
-            if self._picker.done:
-                self._finish(ran_out=False)
-                return
+    def see(self, at_s: float, frame: VideoFrame) -> None:
+        """Look at the next frame of the pass."""
+        if not hasattr(self, "header"):
+            self._begin(frame)
+        for pick in self._picker.see(at_s, frame):
+            self._take(pick)
+        if self._picker.done:
+            self.done = True
+            self._finish(ran_out=False)
+
+    def ran_out(self) -> None:
+        """The frames are over before the last time asked for had its own.
+
+        Raises:
+            MediaError: `media.undecodable`: there were none.
+        """
         if not hasattr(self, "header"):
             raise nothing_decoded(self._reader)
+        self.done = True
         self._finish(ran_out=True)
         for pick in self._picker.close(self.end_s, self.claimed_s):
-            self._take(pick)
-
-    def _see(self, at_s: float, frame: VideoFrame) -> None:
-        for pick in self._picker.see(at_s, frame):
             self._take(pick)
 
     def _begin(self, frame: VideoFrame) -> None:
@@ -129,7 +138,7 @@ class Collector:
         check_picture(frame.width, frame.height, self._sar, self._limits)
         try:
             out = self._pictures.room()
-            self._scaler.scale_into(out, frame, self._sar, orientation_of(frame))
+            self.scaler.scale_into(out, frame, self._sar, orientation_of(frame))
         except (FFmpegError, ValueError) as error:
             raise MediaError(
                 f"a {frame.format.name} picture of {frame.width}x{frame.height} cannot be scaled",
@@ -167,7 +176,7 @@ class Collector:
         pts = np.array(self._pts, np.float64)
         return Frames(
             clip_id,
-            self._pictures.taken(len(self._pts)),
+            self.pictures,
             pts,
             starts=stretches(self._sampling, pts),
             end_s=max(self.end_s, self._pts[-1]),
@@ -176,6 +185,30 @@ class Collector:
             max_error_s=self._error_s,
             stopped=self._stopped,
         )
+
+    @property
+    def pictures(self) -> npt.NDArray[np.uint8]:
+        """uint8 [N, size, size, 3]: what was taken, as it is kept here."""
+        return self._pictures.taken(len(self._pts))
+
+
+def collect(reader: FrameReader, collectors: Sequence[Collector]) -> None:
+    """Decode until the last time that any of them asks for has its frame, or the clip is over.
+
+    Raises:
+        MediaError: As the reader and the collectors do.
+    """
+    for at, frame in reader:
+        for collector in collectors:
+            if not collector.done:
+                collector.see(at, frame)
+        # The decoder writes the next picture where this one lay, while that is in the cache.
+        del frame
+        if all(collector.done for collector in collectors):
+            return
+    for collector in collectors:
+        if not collector.done:
+            collector.ran_out()
 
 
 class _Pictures:

@@ -6,15 +6,16 @@ or here, the settings say.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from reelsight.errors import MediaError
 from reelsight.media.backends.negotiate import BackendName, Choice, negotiate
-from reelsight.media.decode import decode
+from reelsight.media.decode import decode, decode_together
 from reelsight.media.isolation.policy import Isolation
 from reelsight.media.limits import MediaLimits
+from reelsight.media.look import Look
 from reelsight.media.magic import is_still
 from reelsight.media.sampler import Sampling
 from reelsight.nouns.clip import Clip
@@ -55,6 +56,11 @@ class Decoder(Protocol):
     ) -> tuple[Clip, Frames]:
         """As `reelsight.media.decode.decode`; `attempted` hears of each attempt before it."""
 
+    def decode_together(
+        self, clip_id: str, uri: str, data: bytes, looks: Sequence[Look], limits: MediaLimits
+    ) -> tuple[Clip, tuple[Frames, ...]]:
+        """As `reelsight.media.decode.decode_together`; what fails here may do so for one look."""
+
     def close(self) -> None:
         """Leave nothing behind; idempotent."""
 
@@ -74,6 +80,11 @@ class InProcess:
     ) -> tuple[Clip, Frames]:
         attempted(1)
         return decode(clip_id, uri, data, sampling, geometry, limits)
+
+    def decode_together(
+        self, clip_id: str, uri: str, data: bytes, looks: Sequence[Look], limits: MediaLimits
+    ) -> tuple[Clip, tuple[Frames, ...]]:
+        return decode_together(clip_id, uri, data, looks, limits)
 
     def close(self) -> None:
         pass
@@ -113,6 +124,17 @@ class OnBackend:
                 if self._choice.named or error.code != "media.backend_unsuited":
                     raise
         return self._pyav.decode(*arguments, attempted)
+
+    def decode_together(
+        self, clip_id: str, uri: str, data: bytes, looks: Sequence[Look], limits: MediaLimits
+    ) -> tuple[Clip, tuple[Frames, ...]]:
+        # What this backend decodes alone it decodes beside others too: the frames are the same.
+        if not is_still(data) and any(look.geometry.mode != "active" for look in looks):
+            raise MediaError(
+                f"{self._choice.backend.name} decodes for one consumer at a time",
+                code="media.apart",
+            )
+        return self._pyav.decode_together(clip_id, uri, data, looks, limits)
 
     def close(self) -> None:
         try:

@@ -10,7 +10,7 @@ certain there is no shortcut, and whoever follows one checks that it gave what i
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,14 @@ from reelsight.media.packet_index import PacketIndex, read_index
 from reelsight.media.sampler import Sampling, chosen, target_count
 from reelsight.media.timeline import slack_s
 
-__all__ = ["Moment", "Shortcut", "Step", "find_shortcut", "shortcut_through"]
+__all__ = [
+    "Moment",
+    "Shortcut",
+    "Step",
+    "find_shortcuts",
+    "shortcut_through",
+    "shortcuts_through",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,55 +84,80 @@ class Shortcut:
         return tuple(sorted({moment.pts for moment in self.moments}))
 
 
-def find_shortcut(source: Source, sampling: Sampling, limits: MediaLimits) -> Shortcut | None:
-    """The way through a clip for a sampling, or None where only the whole way is certain.
+def find_shortcuts(
+    source: Source, samplings: Sequence[Sampling], limits: MediaLimits
+) -> list[Shortcut] | None:
+    """The way through a clip for samplings, or None where only the whole way is certain.
 
     Reads the source's packets to their end, so the source is spent where None is returned.
 
     Args:
         source: An open container at its start.
-        sampling: Which times are asked for.
+        samplings: Which times are asked for, by each consumer.
         limits: Caps; what is over one is left to the whole way, which says so.
+
+    Returns:
+        One Shortcut a sampling: the same steps, each with its own moments.
     """
-    if sampling.policy == "scene":
+    if any(sampling.policy == "scene" for sampling in samplings):
         return None
     index = read_index(source, limits)
     if not isinstance(index, PacketIndex):
         return None
-    return shortcut_through(index, sampling, limits, slack_s(source.stream))
+    return shortcuts_through(index, samplings, limits, slack_s(source.stream))
 
 
 def shortcut_through(
     index: PacketIndex, sampling: Sampling, limits: MediaLimits, slack_s: float
 ) -> Shortcut | None:
-    """As `find_shortcut`, for packets that are read already.
+    """`shortcuts_through` for one sampling."""
+    found = shortcuts_through(index, (sampling,), limits, slack_s)
+    return None if found is None else found[0]
+
+
+def shortcuts_through(
+    index: PacketIndex, samplings: Sequence[Sampling], limits: MediaLimits, slack_s: float
+) -> list[Shortcut] | None:
+    """As `find_shortcuts`, for packets that are read already.
 
     Args:
         index: The clip's packets.
-        sampling: Any policy; `scene` looks at pictures, so it has no shortcut.
+        samplings: Any policies; `scene` looks at pictures, so it has no shortcut.
         limits: Caps.
         slack_s: Seconds that a stamp may read late.
     """
+    order, served = index.display, []
+    for sampling in samplings:
+        if not _plannable(index, sampling, limits):
+            return None
+        found = chosen(
+            sampling,
+            index.seconds(index.stamps[order]),
+            _openings(index)[order],
+            (index.keys if sampling.accuracy == "exact" else index.referenced)[order],
+            index.end_s,
+            slack_s,
+        )
+        served.append([(time, int(order[i])) for time, i in found])
+    wanted = sorted({place for found in served for _, place in found})
+    steps = tuple(_steps(index, wanted))
+    return [
+        Shortcut(
+            steps,
+            index.first,
+            index.end,
+            tuple(Moment(time, int(index.stamps[place])) for time, place in found),
+        )
+        for found in served
+    ]
+
+
+def _plannable(index: PacketIndex, sampling: Sampling, limits: MediaLimits) -> bool:
     if sampling.policy == "scene" or not 0 < index.end_s <= limits.max_duration_s:
-        return None
+        return False
     if sampling.policy == "count" or sampling.interval_s is not None:
-        asked = target_count(sampling, index.end_s)
-    else:
-        asked = int((index.keys & index.shown).sum())
-    if asked > limits.max_frames:
-        return None
-    order = index.display
-    found = chosen(
-        sampling,
-        index.seconds(index.stamps[order]),
-        _openings(index)[order],
-        (index.keys if sampling.accuracy == "exact" else index.referenced)[order],
-        index.end_s,
-        slack_s,
-    )
-    moments = tuple(Moment(time, int(index.stamps[order[i]])) for time, i in found)
-    wanted = sorted({int(order[i]) for _, i in found})
-    return Shortcut(tuple(_steps(index, wanted)), index.first, index.end, moments)
+        return target_count(sampling, index.end_s) <= limits.max_frames
+    return int((index.keys & index.shown).sum()) <= limits.max_frames
 
 
 def _openings(index: PacketIndex) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

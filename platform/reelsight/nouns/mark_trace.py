@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from reelsight.nouns.mark import Carrier
+
 __all__ = [
     "Accused",
     "ChainProof",
@@ -62,6 +64,8 @@ class Trials:
         tried_before: Attempts at this suspect in earlier traces.
         windows: Windows of the timeline, the whole clip among them.
         look: Which look at a live stream, from 1; 0 for a file.
+        suspects: Videos that were looked at together, such as those of a scan: whoever is named is
+            the best of all of them.
     """
 
     rows: int
@@ -69,9 +73,11 @@ class Trials:
     tried_before: int = 0
     windows: int = 1
     look: int = 0
+    suspects: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.rows, self.tried_before, self.look) < 0 or min(self.attempts, self.windows) < 1:
+        least = min(self.attempts, self.windows, self.suspects)
+        if min(self.rows, self.tried_before, self.look) < 0 or least < 1:
             raise ValueError(f"nothing can be tried less than never: {self!r}")
 
 
@@ -257,6 +263,22 @@ class ModelUse:
     role: str
     name: str
     sha256: str
+
+    @classmethod
+    def extractor(cls, carrier: Carrier, sha256: str, engine: str) -> ModelUse:
+        """What read soft bits; its engine is named where it is not the pair's own file.
+
+        Args:
+            carrier: The pair.
+            sha256: Of the file that ran.
+            engine: What ran it, as `backend/version/precision`.
+        """
+        name = f"{carrier.model}@{carrier.version}"
+        backend, _, rest = engine.partition("/")
+        version, _, precision = rest.rpartition("/")
+        if (backend, precision) != ("onnxruntime-cpu", "fp32"):
+            name += f", {precision} on {backend} {version}"
+        return cls("extractor", name, sha256)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from reelsight.errors import ReelsightError
 from reelsight.nouns.clip import Clip
+from reelsight.nouns.mark_reading import MarkReading
 
 __all__ = ["Failure", "Provenance", "Rechecked", "Report", "Sampled", "Segment", "Status", "Tag"]
 
@@ -151,6 +153,7 @@ class Report:
         failure: Why the clip is dead; None for a tagged one.
         rechecked: What a second engine decided; None where the first decided everything.
         carried: Further manifest columns, by name.
+        marks: What was read of marks; None where nobody asked, or the clip is dead.
     """
 
     clip: Clip
@@ -166,6 +169,7 @@ class Report:
     failure: Failure | None = None
     rechecked: Rechecked | None = None
     carried: dict[str, Any] = field(default_factory=dict)
+    marks: MarkReading | None = None
 
     def __post_init__(self) -> None:
         if (self.status == "dead") != (self.failure is not None):
@@ -181,6 +185,7 @@ class Report:
             return NotImplemented
         return (
             self.to_dict() == other.to_dict()
+            and _marks_of(self) == _marks_of(other)
             and self.embeddings.shape == other.embeddings.shape
             and self.embeddings.tobytes() == other.embeddings.tobytes()
         )
@@ -188,7 +193,7 @@ class Report:
     __hash__ = None  # type: ignore[assignment]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; times are in, embeddings are not."""
+        """Plain values for JSON; times are in, embeddings and soft bits are not."""
         return {
             "clip_id": self.clip.clip_id,
             "status": self.status,
@@ -204,3 +209,10 @@ class Report:
             "rechecked": asdict(self.rechecked) if self.rechecked else None,
             "carried": self.carried,
         }
+
+
+def _marks_of(report: Report) -> str | None:
+    """Every number of a reading, to compare it by."""
+    if report.marks is None:
+        return None
+    return json.dumps(report.marks.to_dict(), default=lambda values: values.tolist())

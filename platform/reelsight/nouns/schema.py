@@ -1,7 +1,8 @@
 """The one Arrow schema of a Report, and the struct types of the nouns inside it.
 
 A Report is one row, so a clip is the atom of every write. The version is bumped whenever a reader
-could be surprised; it travels in the schema's metadata and so in every file.
+could be surprised; it travels in the schema's metadata and so in every file. Version 3 has the
+column `marks`; files of runs that read no marks have none, and are of version 2.
 """
 
 from __future__ import annotations
@@ -13,22 +14,28 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from reelsight.nouns.mark_reading import MarkReading
 from reelsight.nouns.report import Report
 
 __all__ = [
     "CLIP_TYPE",
     "FAILURE_TYPE",
+    "MARKS_TYPE",
+    "MARKS_VERSION",
     "PROVENANCE_TYPE",
     "RECHECKED_TYPE",
     "SAMPLED_TYPE",
     "SCHEMA_VERSION",
     "TAG_TYPE",
     "frame_type",
+    "marks_column",
     "report_schema",
     "reports_to_table",
 ]
 
 SCHEMA_VERSION = "2"
+# Of files with the column `marks`.
+MARKS_VERSION = "3"
 
 CLIP_TYPE = pa.struct(
     {
@@ -104,6 +111,28 @@ RECHECKED_TYPE = pa.struct(
         "engine_hash": pa.string(),
     }
 )
+MARKS_TYPE = pa.struct(
+    {
+        "carrier": pa.struct({"model": pa.string(), "version": pa.string()}),
+        "extractor_sha256": pa.string(),
+        "engine": pa.string(),
+        "engine_hash": pa.string(),
+        "sampled": SAMPLED_TYPE,
+        "pts": pa.list_(pa.float64()),
+        "quality": pa.list_(pa.float32()),
+        # Of each view: presence of each frame, and the soft bits of all frames, frame after frame.
+        "attempts": pa.list_(
+            pa.struct(
+                {
+                    "view": pa.string(),
+                    "presence": pa.list_(pa.float32()),
+                    "soft": pa.list_(pa.float32()),
+                }
+            )
+        ),
+        "error": FAILURE_TYPE,
+    }
+)
 
 
 def frame_type(dim: int) -> pa.StructType:
@@ -117,12 +146,15 @@ def frame_type(dim: int) -> pa.StructType:
     )
 
 
-def report_schema(dim: int, carried: pa.StructType | None = None) -> pa.Schema:
+def report_schema(
+    dim: int, carried: pa.StructType | None = None, *, marks: bool = False
+) -> pa.Schema:
     """Schema of a table of Reports.
 
     Args:
         dim: Length of the embeddings.
         carried: Types of the further manifest columns; the column is absent when there are none.
+        marks: Whether there is a column of what was read of marks.
     """
     fields = [
         pa.field("clip_id", pa.string(), nullable=False),
@@ -137,11 +169,22 @@ def report_schema(dim: int, carried: pa.StructType | None = None) -> pa.Schema:
     ]
     if carried is not None:
         fields.append(pa.field("carried", carried))
-    return pa.schema(fields, metadata={"reelsight.schema_version": SCHEMA_VERSION})
+    if marks:
+        fields.append(pa.field("marks", MARKS_TYPE))
+    version = MARKS_VERSION if marks else SCHEMA_VERSION
+    return pa.schema(fields, metadata={"reelsight.schema_version": version})
+
+
+def marks_column(readings: Sequence[MarkReading | None]) -> pa.StructArray:
+    """What was read of marks in clips, as a column; numbers are kept as they are."""
+    return pa.array([None if r is None else r.to_dict() for r in readings], MARKS_TYPE)
 
 
 def reports_to_table(
-    reports: Sequence[Report], dim: int, carried: pa.StructArray | None = None
+    reports: Sequence[Report],
+    dim: int,
+    carried: pa.StructArray | None = None,
+    marks: pa.StructArray | None = None,
 ) -> pa.Table:
     """Reports as rows of report_schema, in order.
 
@@ -149,8 +192,13 @@ def reports_to_table(
         reports: N Reports.
         dim: Length of the embeddings.
         carried: The further manifest columns of the same N clips; never read, only passed on.
+        marks: What was read of marks in them, as `marks_column` gives it; None takes it from the
+            Reports, where one of them has it.
     """
-    schema = report_schema(dim, None if carried is None else carried.type)
+    if marks is None and any(r.marks is not None for r in reports):
+        marks = marks_column([r.marks for r in reports])
+    kind = None if carried is None else carried.type
+    schema = report_schema(dim, kind, marks=marks is not None)
     columns: dict[str, pa.Array] = {
         "clip_id": pa.array([r.clip.clip_id for r in reports], pa.string()),
         "status": pa.array([r.status for r in reports], pa.string()),
@@ -164,6 +212,8 @@ def reports_to_table(
     }
     if carried is not None:
         columns["carried"] = carried
+    if marks is not None:
+        columns["marks"] = marks
     return pa.table(columns, schema=schema)
 
 

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import ray
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 from ray.util.annotations import RayDeprecationWarning
 
-from reelsight.engine import EngineRecipe, EngineWorker
-from reelsight.plan import TaggingPlan
+from reelsight.copies.worker import MarkWorker, TagAndMarkWorker
+from reelsight.engine import EngineRecipe, EngineWorker, MarkRecipe
+from reelsight.plan import ScanPlan, TaggingPlan
 from reelsight.rayx.cluster import Widths
 from reelsight.rayx.source import ShardSource
 from reelsight.rayx.stages import decode_clips, report_clips
 from reelsight.settings import Settings
 from reelsight.store.manifest import Manifest
 
-__all__ = ["tag_dataset"]
+__all__ = ["scan_dataset", "tag_dataset"]
+
+_Worker = tuple[type[Any], tuple[Any, ...]]
 
 _DECODE_CPUS = 1.0
 # An engine on the CPU shares its core with the decoders beside it.
@@ -40,6 +44,7 @@ def tag_dataset(
     recipe: EngineRecipe,
     settings: Settings,
     widths: Widths,
+    reader: MarkRecipe | None = None,
 ) -> Dataset:
     """A lazy dataset of Report rows, one a manifest row, with the stage costs beside them.
 
@@ -49,17 +54,44 @@ def tag_dataset(
         recipe: How to open the plan's engine in an actor.
         settings: The size of a block and of the engine's queue.
         widths: How many decoders and engines there are.
+        reader: How to open the extractor of the plan's marks, where it has some.
     """
+    worker: _Worker = (EngineWorker, (recipe.open_engine, recipe.spec))
+    if reader is not None:
+        arguments = (recipe.open_engine, recipe.spec, reader.open_engine, plan.marks)
+        worker = (TagAndMarkWorker, arguments)
+    return _quiet_pipeline(manifest, plan, worker, settings, widths)
+
+
+def scan_dataset(
+    manifest: Manifest | ShardSource,
+    plan: ScanPlan,
+    reader: MarkRecipe,
+    settings: Settings,
+    widths: Widths,
+) -> Dataset:
+    """As `tag_dataset`, of clips in which marks are read and nothing is tagged."""
+    worker: _Worker = (MarkWorker, (reader.open_engine, plan.marks))
+    return _quiet_pipeline(manifest, plan, worker, settings, widths)
+
+
+def _quiet_pipeline(
+    manifest: Manifest | ShardSource,
+    plan: TaggingPlan | ScanPlan,
+    worker: _Worker,
+    settings: Settings,
+    widths: Widths,
+) -> Dataset:
     with warnings.catch_warnings():
         # Retry limits have no other way in yet; Ray keeps this one until 2.64.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        return _pipeline(manifest, plan, recipe, settings, widths)
+        return _pipeline(manifest, plan, worker, settings, widths)
 
 
 def _pipeline(
     manifest: Manifest | ShardSource,
-    plan: TaggingPlan,
-    recipe: EngineRecipe,
+    plan: TaggingPlan | ScanPlan,
+    worker: _Worker,
     settings: Settings,
     widths: Widths,
 ) -> Dataset:
@@ -79,8 +111,8 @@ def _pipeline(
             max_retries=_TRIES,
         )
         .map_batches(
-            EngineWorker,
-            fn_constructor_args=(recipe.open_engine, recipe.spec),
+            worker[0],
+            fn_constructor_args=worker[1],
             fn_constructor_kwargs={"max_queued_frames": settings.engine.max_queued_frames},
             batch_format="pyarrow",
             # Whole blocks: Ray Data bounds them in bytes, which a number of clips would not.

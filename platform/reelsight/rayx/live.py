@@ -118,8 +118,15 @@ class _Watch(ExecutionCallback):  # type: ignore[misc]
 
 
 def _stages(topology: dict[Any, Any]) -> list[Stage]:
-    """Decode and engine as Ray Data's executor knows them; what follows them costs too little."""
-    kinds = (("decode_clips", "fetch+decode"), ("EngineWorker", "engine"))
+    """Decode and engine as Ray Data's executor knows them; what follows them costs too little.
+
+    Engines are in an EngineWorker, a MarkWorker or a TagAndMarkWorker.
+    """
+    kinds = (
+        ("decode_clips", "fetch+decode"),
+        ("EngineWorker", "engine"),
+        ("MarkWorker", "engine"),
+    )
     return [
         _stage(name, operator, state)
         for marker, name in kinds

@@ -14,24 +14,56 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from reelsight.copies.worker import MARK_COLUMNS, looked_at
 from reelsight.nouns.clip import Clip
+from reelsight.nouns.frames import Frames
 from reelsight.nouns.report import Failure, Sampled
 from reelsight.nouns.schema import CLIP_TYPE, FAILURE_TYPE, SAMPLED_TYPE
 from reelsight.steps import LoadedClip, timeline_of
 from reelsight.tagging import Timeline
 
-__all__ = ["COSTS", "clip_of", "embeddings_of", "failure_of", "loaded_row", "timeline_from"]
+__all__ = [
+    "COSTS",
+    "clip_of",
+    "embeddings_of",
+    "failure_of",
+    "loaded_row",
+    "scan_row",
+    "timeline_from",
+]
 
 # Seconds spent on a clip in each stage; they ride along and are summed, not stored.
 COSTS = ("fetch_s", "decode_s", "engine_s", "report_s")
 
 
-def loaded_row(loaded: LoadedClip, carried: pa.StructArray | None) -> pa.Table:
-    """A loaded clip as a one-row table."""
+def loaded_row(
+    loaded: LoadedClip, carried: pa.StructArray | None, *, marks: bool = False
+) -> pa.Table:
+    """A loaded clip as a one-row table.
+
+    Args:
+        loaded: The clip.
+        carried: Its further manifest columns.
+        marks: Whether the plan's second look, of the marks, goes with it.
+    """
+    columns = _frame_columns(loaded)
+    if marks:
+        columns |= _mark_columns(loaded.beside)
+    return _row(loaded, columns, carried)
+
+
+def scan_row(loaded: LoadedClip, carried: pa.StructArray | None) -> pa.Table:
+    """A clip that was loaded for its marks alone as a one-row table."""
+    return _row(loaded, _mark_columns(loaded.frames), carried)
+
+
+def _row(
+    loaded: LoadedClip, looks: dict[str, pa.Array], carried: pa.StructArray | None
+) -> pa.Table:
     columns: dict[str, pa.Array] = {
         "clip_id": pa.array([loaded.clip.clip_id], pa.string()),
         "clip": pa.array([asdict(loaded.clip)], CLIP_TYPE),
-        **_frame_columns(loaded),
+        **looks,
         "failure": pa.array([asdict(loaded.failure) if loaded.failure else None], FAILURE_TYPE),
         "fetch_s": pa.array([loaded.fetch_s]),
         "decode_s": pa.array([loaded.decode_s]),
@@ -57,6 +89,20 @@ def _frame_columns(loaded: LoadedClip) -> dict[str, pa.Array]:
         "weights": pa.array([timeline.weights], kinds["weights"]),
         "pixels": _one_binary(loaded.frames.pixels),
     }
+
+
+def _mark_columns(beside: Frames | Failure | None) -> dict[str, pa.Array]:
+    """MARK_COLUMNS of a clip; of the three equal channels one goes on its way."""
+    kinds = (SAMPLED_TYPE, pa.list_(pa.float64()), pa.large_binary(), FAILURE_TYPE)
+    columns = {name: pa.nulls(1, kind) for name, kind in zip(MARK_COLUMNS, kinds, strict=True)}
+    if isinstance(beside, Failure):
+        columns["mark_failure"] = pa.array([asdict(beside)], FAILURE_TYPE)
+    elif beside is not None:
+        sampled, pts, luma = looked_at(beside)
+        columns["mark_sampled"] = pa.array([asdict(sampled)], SAMPLED_TYPE)
+        columns["mark_pts"] = pa.array([pts], kinds[1])
+        columns["mark_luma"] = _one_binary(np.ascontiguousarray(luma))
+    return columns
 
 
 def _one_binary(pixels: npt.NDArray[np.uint8]) -> pa.Array:

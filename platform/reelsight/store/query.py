@@ -4,16 +4,20 @@ clips         one row a clip, with its columns flat and the carried manifest col
 tags          one row a tag
 frames        one row a sampled frame, with its embedding
 dead_letters  one row a failed clip, with the reason
+marks         one row a view in which marks were read in a clip, with its soft bits
+verdicts      one row a clip that was compared with a ledger, where that was done
 reports       the rows as they are stored
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reelsight.errors import QueryError, StoreError
@@ -22,6 +26,19 @@ from reelsight.store.run import Run
 from reelsight.store.runs import RunStore
 
 __all__ = ["QueryResult", "connect", "query"]
+
+_MARKS = {
+    "clip_id": "VARCHAR",
+    "carrier": "VARCHAR",
+    "extractor_sha256": "VARCHAR",
+    "engine": "VARCHAR",
+    "policy": "VARCHAR",
+    "frames": "BIGINT",
+    "view": "VARCHAR",
+    "presence": "DOUBLE",
+    "soft": "FLOAT[]",
+    "error": "VARCHAR",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +107,14 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
     # name.
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
     files = ", ".join(_literal(path) for path in paths)
-    for statement in _views(files, _carried(paths[0])):
+    schema = pq.read_schema(paths[0])
+    statements = [*_views(files, _carried(schema)), _marks_view("marks" in schema.names)]
+    verdicts = run.objects.path(f"verdicts/{run.run_id}.parquet")
+    # They are for their owner alone: whoever may not read them sees a run without.
+    if os.access(verdicts, os.R_OK):
+        found = f"read_parquet({_literal(verdicts)})"
+        statements.append(f"CREATE VIEW verdicts AS SELECT * FROM {found}")
+    for statement in statements:
         connection.execute(statement)
     return connection
 
@@ -125,8 +149,26 @@ def _views(files: str, carried: list[str]) -> list[str]:
     ]
 
 
-def _carried(path: str) -> list[str]:
-    schema = pq.read_schema(path)
+def _marks_view(there: bool) -> str:
+    """Readings; none of a run that asked for none."""
+    if not there:
+        columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in _MARKS.items())
+        return f"CREATE VIEW marks AS SELECT {columns} WHERE false"
+    # The scores of frames, weighed as soft bits are.
+    weighed = "list_inner_product(attempt.presence, marks.quality) / list_sum(marks.quality)"
+    return (
+        "CREATE VIEW marks AS SELECT clip_id, "
+        "marks.carrier.model || '@' || marks.carrier.version AS carrier, "
+        "marks.extractor_sha256 AS extractor_sha256, marks.engine AS engine, "
+        "marks.sampled.policy AS policy, len(marks.pts) AS frames, attempt.view AS view, "
+        f"CASE WHEN list_sum(marks.quality) > 0 THEN {weighed} ELSE 0 END AS presence, "
+        "attempt.soft AS soft, marks.error.code AS error FROM (SELECT clip_id, marks, "
+        "unnest(CASE WHEN len(marks.attempts) > 0 THEN marks.attempts ELSE [NULL] END) AS attempt "
+        "FROM reports WHERE marks IS NOT NULL)"
+    )
+
+
+def _carried(schema: pa.Schema) -> list[str]:
     return [f.name for f in schema.field("carried").type] if "carried" in schema.names else []
 
 

@@ -62,6 +62,8 @@ class RunPlan:
         shards: Into how many shards they are split; those without clips need no commit.
         files: The split.
         inputs: The shards that have clips, in order.
+        began: When its driver set out, as `utc_text` writes it: before any clip was read. Nothing
+            of the run hangs on it; whose copies its clips are does.
     """
 
     run_id: str
@@ -71,6 +73,7 @@ class RunPlan:
     shards: int
     files: tuple[SplitFile, ...]
     inputs: tuple[ShardInput, ...]
+    began: str | None = None
 
     @staticmethod
     def digest(decided: Mapping[str, Any], manifest: ManifestIdentity) -> str:
@@ -110,7 +113,7 @@ class RunPlan:
 
     def to_bytes(self) -> bytes:
         """As a sealed document; the shards by column, for there may be many."""
-        document = {name: getattr(self, name) for name in ("run_id", "rows", "shards")}
+        document = {name: getattr(self, name) for name in ("run_id", "rows", "shards", "began")}
         document["decided"] = dict(self.decided)
         document["manifest"] = asdict(self.manifest)
         document["files"] = [asdict(file) for file in self.files]

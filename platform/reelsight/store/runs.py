@@ -88,6 +88,7 @@ class RunStore:
         shards: int | None = None,
         *,
         new: bool = False,
+        began: str | None = None,
     ) -> Run:
         """The run that a command goes on with: the newest of its kind that is not complete.
 
@@ -101,6 +102,7 @@ class RunStore:
             checked: Opens the manifest and checks it; asked for a new run alone.
             shards: Into how many shards a new run is split; None goes by its rows.
             new: Start another run, whatever is there.
+            began: What time it is, to be kept of a new run.
 
         Raises:
             RunConflict: The newest run is not complete and bound to something else.
@@ -111,7 +113,7 @@ class RunStore:
         # plan is theirs then, or another with the same number.
         there = self.ids()
         found = None if new else self._find(there, decided, identity)
-        return found or self._start(there, decided, identity, checked(), shards)
+        return found or self._start(there, decided, identity, checked(), shards, began)
 
     def _find(
         self, there: list[str], decided: Mapping[str, Any], manifest: ManifestIdentity
@@ -134,6 +136,7 @@ class RunStore:
         identity: ManifestIdentity,
         manifest: Manifest,
         shards: int | None,
+        began: str | None,
     ) -> Run:
         taken = [int(name[:6]) for name in there if name[:6].isdecimal()]
         digest = RunPlan.digest(decided, identity)
@@ -150,7 +153,7 @@ class RunStore:
                 code="manifest.changed",
                 hint="Write a manifest under another name and rename it once it is whole.",
             )
-        plan = RunPlan(run_id, dict(decided), identity, rows, count, files, tuple(inputs))
+        plan = RunPlan(run_id, dict(decided), identity, rows, count, files, tuple(inputs), began)
         if not self.objects.create(plan.name, plan.to_bytes()):
             theirs = self.open(run_id)
             if theirs.plan != plan:

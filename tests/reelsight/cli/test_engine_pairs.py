@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from deployments.app import single_api
+from deployments.marks.parts import mark_parts
+from engines.catalog import recipe_for
+from jobs.backfill import backfill
+from reelsight.nouns.mark_trace import Trace
+from reelsight.plan import plan_for
+from reelsight.settings import Settings
+from reelsight.store.manifest import write_manifest
+from reelsight.watchlist import match_run
+from tests.deployments.doors import asking
 from tests.made_films import Film, write_film
 from tests.reelsight.cli.test_mark_commands import answer, run
 from tests.reference_pair import write_pair
@@ -37,6 +50,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_from_a_package_to_a_verdict(home: Path) -> None:
     pair = ("--pair", home / "pair")
     wanted = ("engine", "build", *pair, "--precision", "int8-fp32", "--frames", home / "clips")
@@ -66,6 +80,35 @@ def test_from_a_package_to_a_verdict(home: Path) -> None:
     assert trace["models"][0]["sha256"] != high["models"][0]["sha256"]
     assert [one["serial"] for one in (a["source"] for a in high["accused"])] == [serial]
     assert "package.none_usable" in run("mark", "trace", copy, "--precision", "fp8", code=2)
+    assert low_behind_the_other_doors(copy) == [(trace["models"], p_values(trace))] * 2
+
+
+def p_values(trace: dict[str, Any]) -> list[tuple[str, float]]:
+    return [(one["source"]["serial"], one["log10_p_adjusted"]) for one in trace["accused"]]
+
+
+def low_behind_the_other_doors(
+    clip: Path,
+) -> list[tuple[list[dict[str, str]], list[tuple[str, float]]]]:
+    """Models and p-values of a scan that is matched, and over HTTP."""
+    wanted = {"marks.precision": "int8-fp32", "marks.search": False, "marks.policy": "count:16"}
+    settings = Settings.load(None, {"engine.backend": "fake"} | wanted)
+    manifest = write_manifest(clip.parent / "m.parquet", [{"clip_id": "c", "uri": str(clip)}])
+    backfill(manifest, clip.parent / "out", settings, marks="alone")
+    told: list[Trace] = []
+    match_run(clip.parent / "out", settings, told=told.append)
+    (scanned,) = told
+    recipe, answers = recipe_for(settings), []
+
+    async def post() -> None:
+        marks = mark_parts(settings)
+        api = single_api(recipe, plan_for(recipe, settings), settings, marks=marks)
+        async with asking(api) as client:
+            answer = await client.post("/v1/marks", files={"file": clip.read_bytes()})
+            answers.append(answer.json())
+
+    asyncio.run(post())
+    return [([*one["models"]], p_values(one)) for one in (asdict(scanned), *answers)]
 
 
 def test_what_an_extractor_is_not_built_from(home: Path) -> None:

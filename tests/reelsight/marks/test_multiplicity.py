@@ -31,6 +31,7 @@ def test_everything_that_was_tried_is_multiplied() -> None:
     assert adjusted_log10(-12, trials) == pytest.approx(-8)
     assert adjusted_log10(-12, replace(trials, tried_before=90)) == pytest.approx(-7)
     assert adjusted_log10(-12, replace(trials, windows=3)) == pytest.approx(-8 + math.log10(2))
+    assert adjusted_log10(-12, replace(trials, suspects=1000)) == pytest.approx(-5)
     several = replace(trials, windows=11)
     assert adjusted_log10(-12, several, whole=False) == pytest.approx(-8 + math.log10(20))
     third = replace(trials, look=3)
@@ -39,7 +40,15 @@ def test_everything_that_was_tried_is_multiplied() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rows": -1}, {"attempts": 0}, {"windows": 0}, {"look": -1}, {"tried_before": -1}]
+    "wrong",
+    [
+        {"rows": -1},
+        {"attempts": 0},
+        {"windows": 0},
+        {"look": -1},
+        {"tried_before": -1},
+        {"suspects": 0},
+    ],
 )
 def test_nothing_is_tried_less_than_never(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="less than never"):

@@ -14,7 +14,7 @@ from reelsight.media.av1_headers import Sequence, is_unreferenced, read_sequence
 from reelsight.media.container import open_source
 from reelsight.media.limits import MediaLimits
 from reelsight.media.sampler import Sampling
-from reelsight.media.shortcut import find_shortcut
+from reelsight.media.shortcut import find_shortcuts
 from tests.reelsight.media.moving_clips import coded
 
 
@@ -48,8 +48,9 @@ def test_what_is_unreferenced_can_be_left_out(
 def test_a_shortcut_does_not_decode_them() -> None:
     limits = MediaLimits()
     with open_source(coded("av1"), limits) as source:
-        shortcut = find_shortcut(source, Sampling("count", count=1), limits)
-        assert shortcut is not None
+        shortcuts = find_shortcuts(source, (Sampling("count", count=1),), limits)
+        assert shortcuts is not None
+        (shortcut,) = shortcuts
         sequence = read_sequence(source.stream.codec_context.extradata or b"")
         assert sequence is not None
         (wanted,) = shortcut.promised

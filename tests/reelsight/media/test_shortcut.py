@@ -14,7 +14,7 @@ from reelsight.media.container import open_source
 from reelsight.media.decode import decode
 from reelsight.media.limits import MediaLimits
 from reelsight.media.sampler import Sampling
-from reelsight.media.shortcut import Shortcut, find_shortcut
+from reelsight.media.shortcut import Shortcut, find_shortcuts
 from reelsight.nouns.clip import Clip
 from reelsight.nouns.engine_spec import Geometry
 from reelsight.nouns.frames import Frames
@@ -42,7 +42,7 @@ def outcome(data: bytes, sampling: Sampling) -> Decoded:
 
 def whole_way(data: bytes, sampling: Sampling, monkeypatch: pytest.MonkeyPatch) -> Decoded:
     with monkeypatch.context() as patch:
-        patch.setattr(reelsight.media.decode, "find_shortcut", lambda *_: None)
+        patch.setattr(reelsight.media.decode, "find_shortcuts", lambda *_: None)
         return outcome(data, sampling)
 
 
@@ -61,7 +61,8 @@ def assert_equal(short: Decoded, whole: Decoded) -> None:
 
 def shortcut(data: bytes, sampling: Sampling) -> Shortcut | None:
     with open_source(data, LIMITS) as source:
-        return find_shortcut(source, sampling, LIMITS)
+        found = find_shortcuts(source, (sampling,), LIMITS)
+        return found[0] if found else None
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
@@ -132,11 +133,11 @@ def test_a_broken_promise_is_noticed_and_the_whole_way_taken(
     data, sampling = coded("h264 pyramid"), Sampling(rate=7.3)
     expected = whole_way(data, sampling, monkeypatch)
 
-    def lossy(*arguments: Any) -> Shortcut | None:
-        found = find_shortcut(*arguments)
-        return found and replace(found, steps=found.steps[:5] + found.steps[9:])
+    def lossy(*arguments: Any) -> list[Shortcut] | None:
+        found = find_shortcuts(*arguments)
+        return found and [replace(f, steps=f.steps[:5] + f.steps[9:]) for f in found]
 
-    monkeypatch.setattr(reelsight.media.decode, "find_shortcut", lossy)
+    monkeypatch.setattr(reelsight.media.decode, "find_shortcuts", lossy)
     assert_equal(outcome(data, sampling), expected)
 
 

@@ -234,6 +234,7 @@ def _tried(trace: Trace) -> str:
             ("Views and extractors", f"{trials.attempts}, and {trials.tried_before} before"),
             ("Windows of the timeline", trials.windows),
             ("Look at a live stream", trials.look or "no stream"),
+            ("Videos looked at together", f"{trials.suspects:,}"),
             *((f"Not compared: {why}", f"{n:,} copies") for why, n in trace.left_out.items()),
             ("A copy would have been named with", detectable),
             ("On unmarked footage", null),

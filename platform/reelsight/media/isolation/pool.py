@@ -13,7 +13,7 @@ import queue
 import signal
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from reelsight.errors import MediaError, RunError
@@ -22,6 +22,7 @@ from reelsight.media.isolation.launch import Nursery
 from reelsight.media.isolation.policy import Isolation
 from reelsight.media.isolation.wire import Garbled, Job, OutOfMemory, read_answer
 from reelsight.media.limits import MediaLimits
+from reelsight.media.look import Look
 from reelsight.media.sampler import Sampling
 from reelsight.nouns.clip import Clip
 from reelsight.nouns.engine_spec import Geometry
@@ -80,17 +81,32 @@ class DecodePool:
                 `media.decoder_timeout` or `media.decoder_memory` when no attempt ended well.
             RunError: `run.no_decoder`: this machine gives no process; the clip is not to blame.
         """
-        job = Job(sampling, geometry, limits)
+        job = Job((Look(sampling, geometry),), limits)
         failure: MediaError | None = None
         for attempt in range(1, self._isolation.attempts + 1):
             attempted(attempt)
             try:
-                return self._attempt(job, data, clip_id, uri)
+                clip, frames = self._attempt(job, data, clip_id, uri)
             except (ChildLost, OutOfMemory) as lost:
                 failure = _failure(lost, self._isolation)
+            else:
+                return clip, frames[0]
         if failure is None:
             raise ValueError(f"attempts must be >= 1, got {self._isolation.attempts!r}")
         raise failure
+
+    def decode_together(
+        self, clip_id: str, uri: str, data: bytes, looks: Sequence[Look], limits: MediaLimits
+    ) -> tuple[Clip, tuple[Frames, ...]]:
+        """As `reelsight.media.decode.decode_together`, in a child; tried once.
+
+        Raises:
+            MediaError, RunError: As `decode`.
+        """
+        try:
+            return self._attempt(Job(tuple(looks), limits), data, clip_id, uri)
+        except (ChildLost, OutOfMemory) as lost:
+            raise _failure(lost, self._isolation) from None
 
     @property
     def nursery_pid(self) -> int:
@@ -107,7 +123,9 @@ class DecodePool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _attempt(self, job: Job, data: bytes, clip_id: str, uri: str) -> tuple[Clip, Frames]:
+    def _attempt(
+        self, job: Job, data: bytes, clip_id: str, uri: str
+    ) -> tuple[Clip, tuple[Frames, ...]]:
         child = self._slots.get()
         source = shared = -1
         healthy = False

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import mmap
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -21,9 +21,8 @@ import numpy.typing as npt
 import reelsight.errors
 from reelsight.errors import MediaError, ReelsightError
 from reelsight.media.limits import MediaLimits
-from reelsight.media.sampler import Sampling
+from reelsight.media.look import Look
 from reelsight.nouns.clip import Clip
-from reelsight.nouns.engine_spec import Geometry
 from reelsight.nouns.frames import Frames
 
 __all__ = [
@@ -59,13 +58,11 @@ class Job:
     """What to do with a clip's bytes. Neither its name nor its uri: the child has no use for them.
 
     Attributes:
-        sampling: Which times are asked for.
-        geometry: The engine's picture size.
+        looks: What is asked of it; several are served by one pass.
         limits: Caps on the clip.
     """
 
-    sampling: Sampling
-    geometry: Geometry
+    looks: tuple[Look, ...]
     limits: MediaLimits
 
     def pack(self) -> bytes:
@@ -81,40 +78,45 @@ class Job:
     @property
     def room(self) -> int:
         """Bytes of shared memory that no clip within the limits outgrows; untouched, it is free."""
-        frame = self.geometry.size**2 * 3 + 8 * _NUMBERS_PER_FRAME
-        return self.limits.max_frames * frame + _ALIGN * (_NUMBERS_PER_FRAME + 1) + mmap.PAGESIZE
+        room = mmap.PAGESIZE
+        for look in self.looks:
+            frame = look.geometry.size**2 * 3 + 8 * _NUMBERS_PER_FRAME
+            room += self.limits.max_frames * frame + _ALIGN * (_NUMBERS_PER_FRAME + 1)
+        return room
 
 
-def answer_frames(clip: Clip, frames: Frames, shared: int, room: int) -> bytes:
+def answer_frames(clip: Clip, looks: Sequence[Frames], shared: int, room: int) -> bytes:
     """Put frames into shared memory and describe them.
 
     Args:
         clip: The described clip.
-        frames: Its frames; the one copy of their pixels is made here.
+        looks: Its frames, by look; the one copy of their pixels is made here.
         shared: File descriptor of the memory.
         room: Its size, bytes.
 
     Raises:
         ValueError: They do not fit.
     """
-    values = {field.name: getattr(frames, field.name) for field in fields(frames)}
-    arrays = {name: v for name, v in values.items() if isinstance(v, np.ndarray)}
-    placed, end = {}, 0
-    for name, array in arrays.items():
-        placed[name] = {"at": end, "dtype": array.dtype.str, "shape": array.shape}
-        end += -(-array.nbytes // _ALIGN) * _ALIGN
+    told, found, end = [], [], 0
+    for frames in looks:
+        values = {field.name: getattr(frames, field.name) for field in fields(frames)}
+        arrays = {name: v for name, v in values.items() if isinstance(v, np.ndarray)}
+        placed = {}
+        for name, array in arrays.items():
+            placed[name] = {"at": end, "dtype": array.dtype.str, "shape": array.shape}
+            found.append((end, array))
+            end += -(-array.nbytes // _ALIGN) * _ALIGN
+        scalars = {name: v for name, v in values.items() if name not in arrays}
+        if isinstance(scalars.get("stopped"), str):
+            scalars["stopped"] = scalars["stopped"][:_TEXT]
+        told.append({"frames": scalars, "arrays": placed})
     if end > room:
         raise ValueError(f"frames take {end} bytes, there is room for {room}")
     with mmap.mmap(shared, end, flags=mmap.MAP_SHARED) as memory:
-        for name, array in arrays.items():
-            memory.seek(placed[name]["at"])
+        for at, array in found:
+            memory.seek(at)
             memory.write(array.data if array.size else b"")
-    scalars = {name: v for name, v in values.items() if name not in arrays}
-    if isinstance(scalars.get("stopped"), str):
-        scalars["stopped"] = scalars["stopped"][:_TEXT]
-    return _json(
-        {"kind": "frames", "clip": asdict(clip), "frames": scalars, "arrays": placed, "end": end}
-    )
+    return _json({"kind": "frames", "clip": asdict(clip), "looks": told, "end": end})
 
 
 def answer_error(error: Exception) -> bytes:
@@ -132,8 +134,8 @@ def answer_memory(error: BaseException) -> bytes:
 
 def read_answer(
     payload: bytes, job: Job, shared: int, clip_id: str, uri: str
-) -> tuple[Clip, Frames]:
-    """The clip and frames of an answer.
+) -> tuple[Clip, tuple[Frames, ...]]:
+    """The clip of an answer, and its frames by look.
 
     Args:
         payload: The datagram.
@@ -143,8 +145,8 @@ def read_answer(
         uri: Where the bytes came from.
 
     Returns:
-        The clip and its frames, uint8 [N, size, size, 3]. The pixels are a view of the shared
-        memory, which is freed with the last array that looks at it.
+        The clip and the frames of each look, uint8 [N, size, size, 3]. The pixels are views of the
+        shared memory, which is freed with the last array that looks at it.
 
     Raises:
         ReelsightError: What the decoder raised, as it was raised.
@@ -182,21 +184,24 @@ def _read_error(
 
 def _read_frames(
     answer: Mapping[str, Any], job: Job, shared: int, clip_id: str, uri: str
-) -> tuple[Clip, Frames]:
+) -> tuple[Clip, tuple[Frames, ...]]:
     end = answer["end"]
     if not isinstance(end, int) or not 0 < end <= job.room:
         raise ValueError(f"end {end!r}")
     # Mapped as it lies, its page tables filled at once: faulting a frame in page by page costs more
     # than copying it.
     memory = mmap.mmap(shared, end, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
-    arrays = {name: _array(memory, end, at) for name, at in answer["arrays"].items()}
-    # Small arrays are copied, so that a kept timeline does not keep the pixels.
-    values = {name: a if name == "pixels" else a.copy() for name, a in arrays.items()}
-    frames = Frames(**{**answer["frames"], **values, "clip_id": clip_id})
-    size = job.geometry.size
-    if frames.pixels.shape[1:] != (size, size, 3) or not len(frames):
-        raise ValueError(f"pixels {frames.pixels.shape}")
-    return replace(Clip(**{**answer["clip"], "clip_id": clip_id}), uri=uri), frames
+    looks = []
+    for look, told in zip(job.looks, answer["looks"], strict=True):
+        arrays = {name: _array(memory, end, at) for name, at in told["arrays"].items()}
+        # Small arrays are copied, so that a kept timeline does not keep the pixels.
+        values = {name: a if name == "pixels" else a.copy() for name, a in arrays.items()}
+        frames = Frames(**{**told["frames"], **values, "clip_id": clip_id})
+        size = look.geometry.size
+        if frames.pixels.shape[1:] != (size, size, 3) or not len(frames):
+            raise ValueError(f"pixels {frames.pixels.shape}")
+        looks.append(frames)
+    return replace(Clip(**{**answer["clip"], "clip_id": clip_id}), uri=uri), tuple(looks)
 
 
 def _array(memory: mmap.mmap, end: int, place: Mapping[str, Any]) -> npt.NDArray[Any]:

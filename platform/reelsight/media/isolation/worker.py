@@ -65,15 +65,25 @@ def _answer(job: Job, source: int, shared: int, decode: DecodeFunction, idle: in
         with open(source, "rb", buffering=0, closefd=False) as file:
             file.seek(0)
             data = file.read()
-        clip, frames = decode("clip", "", data, job.sampling, job.geometry, job.limits)
-        if frames.stopped is not None and (
-            _NO_MEMORY in frames.stopped or space_taken(idle) > _SQUEEZED
-        ):
-            # The clip did not break off: we did.
-            return answer_memory(MemoryError(frames.stopped))
-        return answer_frames(clip, frames, shared, job.room)
+        clip, looks = _decoded(job, data, decode)
+        for stopped in filter(None, (frames.stopped for frames in looks)):
+            if _NO_MEMORY in stopped or space_taken(idle) > _SQUEEZED:
+                # The clip did not break off: we did.
+                return answer_memory(MemoryError(stopped))
+        return answer_frames(clip, looks, shared, job.room)
     except Exception as error:  # Boundary: every outcome of a clip is an answer to its pool.
         return answer_memory(error) if _ran_out(error, idle) else answer_error(error)
+
+
+def _decoded(job: Job, data: bytes, decode: DecodeFunction) -> tuple[Clip, tuple[Frames, ...]]:
+    if len(job.looks) > 1:
+        # The nursery has it already: with the decoder, before this process gave up its files.
+        from reelsight.media.decode import decode_together  # noqa: PLC0415
+
+        return decode_together("clip", "", data, job.looks, job.limits)
+    (look,) = job.looks
+    clip, frames = decode("clip", "", data, look.sampling, look.geometry, job.limits)
+    return clip, (frames,)
 
 
 def _ran_out(error: BaseException | None, idle: int) -> bool:
