@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := .demo
 
 
-.PHONY: .python demo test services check test-export test-trt bench-pipeline bench-poison bench-decode bench-online fuzz-media bench-engines bench-marks lock clean
+.PHONY: .python demo test services check test-export test-trt bench-pipeline bench-poison bench-decode bench-online fuzz-media chaos bench-engines bench-marks lock clean
 
 demo: $(VENV)/.base
 	@bash scripts/demo.sh $(BIN) $(DEMO) $(PAIR)
@@ -58,6 +58,11 @@ bench-online: .venv-bench-online/.done
 bench-poison: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.poison
 	$(BIN)/python -m benchmarks.tables
+
+# Kills processes of a run, its drivers among them: make chaos KILLS=100
+KILLS ?= 20
+chaos: $(VENV)/.dev
+	REELSIGHT_CHAOS_KILLS=$(KILLS) $(BIN)/pytest -s tests/chaos
 
 # Any number of broken files: make fuzz-media N=100000
 N ?= 2000
