@@ -55,7 +55,7 @@ def replay(
     run = RunStore(output).newest(run_id)
     recipe = recipe_for(settings)
     plan = plan_for(recipe, settings)
-    run.plan.require_same(plan.decided, run.plan.manifest)
+    run.plan.require_same(plan.decided | run.plan.retag, run.plan.manifest)
 
     def reports(source: ShardSource, widths: Widths) -> Dataset:
         from reelsight.rayx.dataset import tag_dataset

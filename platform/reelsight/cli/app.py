@@ -9,6 +9,7 @@ import typer
 import reelsight
 from jobs.backfill import command as backfill
 from jobs.replay import command as replay
+from jobs.retag import command as retag
 from reelsight.cli import (
     bank,
     decode,
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.command(name="tag")(tag.command)
 app.command(name="backfill")(backfill)
 app.command(name="replay")(replay)
+app.command(name="retag")(retag)
 app.command(name="runs")(runs.runs)
 app.command(name="verify")(runs.verify)
 app.command(name="plan")(plan.command)

@@ -118,8 +118,15 @@ class _Watch(ExecutionCallback):  # type: ignore[misc]
 
 
 def _stages(topology: dict[Any, Any]) -> list[Stage]:
-    """Decode and engine as Ray Data's executor knows them; what follows them costs too little."""
-    kinds = (("decode_clips", "fetch+decode"), ("EngineWorker", "engine"))
+    """Decode and engine as Ray Data's executor knows them; what follows them costs too little.
+
+    A run that re-scores another has one stage, and neither of these.
+    """
+    kinds = (
+        ("decode_clips", "fetch+decode"),
+        ("EngineWorker", "engine"),
+        ("rescore_files", "report"),
+    )
     return [
         _stage(name, operator, state)
         for marker, name in kinds
