@@ -212,7 +212,9 @@ def _document(done: Retagged, found: TagDifference) -> dict[str, Any]:
         "clips_changed": found.changed,
         "clips_apart": found.apart,
         "moved_by": MOVED,
-        "labels": [{"label": d.label, **asdict(d.changes)} for d in found.labels],
+        "labels": [
+            {"label": d.label, "in_bank": d.in_bank, **asdict(d.changes)} for d in found.labels
+        ],
         "most_changed": [asdict(clip) for clip in found.most],
     }
 
@@ -225,6 +227,10 @@ def _show(runs: str, found: TagDifference) -> None:
     """The difference for people."""
     told = [d for d in found.labels if d.changes.gained or d.changes.lost or d.changes.moved]
     lines = [f"{len(found.labels) - len(told)} of {len(found.labels)} labels did not change"]
+    if not all(d.in_bank for d in told):
+        lines.append("labels in brackets are not in the new bank")
+    if any(d.changes.moved for d in told):
+        lines.append(f"moved: shown by both, with score or coverage {MOVED} or more apart")
     if found.apart:
         lines.append(f"{found.apart} clips are tagged in one of the runs only, and not compared")
     show_lines(f"{runs}: {found.changed} of {found.clips} tagged clips changed", lines)
@@ -232,8 +238,8 @@ def _show(runs: str, found: TagDifference) -> None:
         return
     show_table(
         ["label", "before", "after", "gained", "lost", "moved"],
-        [(d.label, *asdict(d.changes).values()) for d in told],
-        title=f"clips; moved: they show it in both, score or coverage {MOVED} or more apart",
+        [(d.label if d.in_bank else f"({d.label})", *asdict(d.changes).values()) for d in told],
+        title="clips by label",
     )
     if found.most:
         columns = ["clip_id", "gained", "lost", "moved"]

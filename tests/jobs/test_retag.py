@@ -49,6 +49,7 @@ def bank_named(name: str, thresholds: dict[str, float]) -> LabelBank:
 
 # The fake backend's own bank has fake_00 to fake_15, all at 0.2.
 THRESHOLDS = {"fake_00": 0.05, "fake_01": 0.3, "fake_02": 0.25, "fake_03": 0.2, "fake_04": 0.0}
+THRESHOLDS |= {f"fake_{i:02d}": 0.17 for i in (5, 7, 8, 9, 10, 11, 12)}
 THRESHOLDS |= {f"new_{i}": 0.1 for i in range(6)}
 
 
@@ -84,7 +85,7 @@ def made(
     root = tmp_path_factory.mktemp("retag")
     clips = root / "clips"
     clips.mkdir()
-    for sample in samples:
+    for sample in samples[:6]:
         shutil.copy(sample.path, clips)
     (clips / "text.mp4").write_text("this is not a video")
     uris = [str(path) for path in sorted(clips.iterdir())] + [str(clips / "later.mp4")]
@@ -120,7 +121,9 @@ def test_rows_are_those_of_a_backfill_with_that_bank_though_the_clips_are_gone(
     # The same command again has nothing to do; what it tells, in words and as JSON, is the same.
     jobs.retag.command(out, bank=str(made.bank), config=None, set_=["engine.backend=fake"])
     told = capfd.readouterr().out
-    assert done.run.run_id in told
+    for words in (f"{done.source.run_id} -> {done.run.run_id}", "clips by label", "(fake_"):
+        assert words in told
+    assert "moved: shown by both, with score or coverage 0.05 or more apart" in told
     jobs.retag.command(out, bank=str(made.bank), clips=3, json_=True)
     document = json.loads(capfd.readouterr().out)
     assert (document["tries"], document["retag"]["after"]["bank"]) == (1, "mine")
@@ -153,7 +156,7 @@ def require_difference(
     for name, wanted in (("gained", gained), ("lost", lost), ("moved", moved)):
         assert {k: v[name] for k, v in counted.items() if v[name]} == dict(wanted)
         assert wanted, f"nothing was {name}: this test would prove less than it says"
-    assert counted.keys() >= THRESHOLDS.keys()
+    assert {k for k, v in counted.items() if v["in_bank"]} == THRESHOLDS.keys()
     assert told["clips"] == sum(row["status"] == "tagged" for row in before)
     assert told["clips_changed"] == len(clips)
     most = [len(clip["gained"]) + len(clip["lost"]) for clip in told["most_changed"]]
@@ -296,7 +299,9 @@ def test_a_run_that_is_not_complete_is_not_retagged(made: Made, tmp_path: Path) 
 def test_embeddings_are_the_old_ones_to_the_bit(made: Made) -> None:
     source = RunStore(made.root / "out").latest()
     rescoring = Rescoring(BankShelf(made.root).find(str(made.bank)), "v")
-    (file, *_) = [f for f in stored_files(source, [0, 1, 2, 3]) if f.status == "tagged"]
+    stored = stored_files(source, [item.shard for item in source.plan.inputs])
+    file = max((f for f in stored if f.status == "tagged"), key=lambda f: f.rows)
+    assert file.rows > 1
     before = read_reports(source.objects, file.path, file.sha256)
     # A slice has offsets; rows of others must not shift into it.
     for rows in (before, before.slice(1)):

@@ -22,11 +22,13 @@ class LabelDifference:
 
     Attributes:
         label: Its name.
+        in_bank: Whether the second run's bank has it.
         changes: What became of it. A clip has moved when it shows the label in both runs, and its
             score or its coverage differs by MOVED or more.
     """
 
     label: str
+    in_bank: bool
     changes: Changes
 
 
@@ -56,7 +58,7 @@ class TagDifference:
     """Summed up over parts of two runs; memory grows with labels, not with clips.
 
     Args:
-        labels: Labels that are told of even where no clip shows them.
+        labels: Of the second run's bank; told of even where no clip shows them.
         keep: How many of the most changed clips to name.
 
     Attributes:
@@ -68,6 +70,7 @@ class TagDifference:
 
     def __init__(self, labels: Iterable[str], keep: int) -> None:
         self._labels = dict.fromkeys(labels, Changes())
+        self._in_bank = frozenset(self._labels)
         self._keep = keep
         self.clips = 0
         self.changed = 0
@@ -77,7 +80,7 @@ class TagDifference:
     @property
     def labels(self) -> list[LabelDifference]:
         """Every label, those with the most clips gained and lost first, then those moved."""
-        found = [LabelDifference(label, changes) for label, changes in self._labels.items()]
+        found = [LabelDifference(n, n in self._in_bank, c) for n, c in self._labels.items()]
         return sorted(
             found, key=lambda d: (-d.changes.gained - d.changes.lost, -d.changes.moved, d.label)
         )

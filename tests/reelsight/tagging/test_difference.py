@@ -29,6 +29,7 @@ def test_parts_add_up_and_the_most_changed_come_first() -> None:
         "unseen": Changes(),
     }
     assert [d.label for d in found.labels] == ["cat", "dog", "new", "unseen"]
+    assert [d.in_bank for d in found.labels] == [False, False, True, True]
     assert (found.clips, found.changed, found.apart) == (4, 3, 2)
     # Two labels exchanged and one moved, before one lost; what only moved has no place left.
     assert found.most == [
