@@ -44,7 +44,7 @@ def source_of(store: RunStore, bank_hash: str, run_id: str | None) -> Run:
         if newest.plan.retag and newest.plan.decided["bank_hash"] == bank_hash:
             run_id = newest.plan.retag["retag.run"]
     source = store.latest(run_id)
-    if "bank_hash" not in source.plan.decided:
+    if not source.plan.decided.get("bank_hash"):
         raise RunConflict(
             f"run {source.run_id} has no embeddings: it was not made by a backfill with a bank",
             code="retag.no_embeddings",
