@@ -55,7 +55,7 @@ def replay(
 
     run = RunStore(output).newest(run_id)
     work = planned(settings, marks_of(run.plan.decided))
-    run.plan.require_same(work.plan.decided, run.plan.manifest)
+    run.plan.require_same(work.plan.decided | run.plan.retag, run.plan.manifest)
 
     def reports(source: ShardSource, widths: Widths) -> Dataset:
         return work.dataset(source, settings, widths)

@@ -11,11 +11,10 @@ import numpy.typing as npt
 
 from deployments.banks.recent import FrameSample
 from reelsight.nouns.label_bank import LabelBank
-from reelsight.tagging import confidences
+from reelsight.tagging import changes_of, confidences
 
 __all__ = ["Comparison", "LabelChange", "compare"]
 
-MOVED = 0.05
 _CHUNK = 256
 
 
@@ -131,14 +130,15 @@ def _change(
 ) -> LabelChange:
     was, is_ = before >= 0.5, after >= 0.5
     clips_before, clips_after = set(clips[was].tolist()), set(clips[is_].tolist())
+    frames = changes_of(was, is_, np.abs(after - before))
     return LabelChange(
         name=name,
         change=change,
-        frames_before=int(was.sum()),
-        frames_after=int(is_.sum()),
-        gained=int((is_ & ~was).sum()),
-        lost=int((was & ~is_).sum()),
-        moved=int((was & is_ & (np.abs(after - before) >= MOVED)).sum()),
+        frames_before=frames.before,
+        frames_after=frames.after,
+        gained=frames.gained,
+        lost=frames.lost,
+        moved=frames.moved,
         clips_gained=len(clips_after - clips_before),
         clips_lost=len(clips_before - clips_after),
     )

@@ -9,6 +9,7 @@ import typer
 import reelsight
 from jobs.backfill import command as backfill
 from jobs.replay import command as replay
+from jobs.retag import command as retag
 from jobs.scan_marks import command as scan_marks
 from reelsight.cli import (
     bank,
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.command(name="tag")(tag.command)
 app.command(name="backfill")(backfill)
 app.command(name="replay")(replay)
+app.command(name="retag")(retag)
 app.command(name="scan-marks")(scan_marks)
 app.command(name="runs")(runs.runs)
 app.command(name="verify")(runs.verify)

@@ -121,11 +121,13 @@ def _stages(topology: dict[Any, Any]) -> list[Stage]:
     """Decode and engine as Ray Data's executor knows them; what follows them costs too little.
 
     Engines are in an EngineWorker, a MarkWorker or a TagAndMarkWorker.
+    A run that re-scores another has one stage, and neither of these.
     """
     kinds = (
         ("decode_clips", "fetch+decode"),
         ("EngineWorker", "engine"),
         ("MarkWorker", "engine"),
+        ("rescore_files", "report"),
     )
     return [
         _stage(name, operator, state)

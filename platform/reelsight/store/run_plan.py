@@ -107,6 +107,11 @@ class RunPlan:
         )
 
     @property
+    def retag(self) -> dict[str, Any]:
+        """What it is bound to because it re-scores another run; empty where it does not."""
+        return {name: value for name, value in self.decided.items() if name.startswith("retag.")}
+
+    @property
     def name(self) -> str:
         """The object's name."""
         return f"runs/{self.run_id}/plan.json"

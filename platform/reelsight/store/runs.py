@@ -6,6 +6,7 @@ Runs are numbered in the order in which they were started. No clock decides anyt
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,7 +16,7 @@ from reelsight.store.manifest import Manifest
 from reelsight.store.objects import Objects, open_objects
 from reelsight.store.run import Run
 from reelsight.store.run_plan import ManifestIdentity, RunPlan
-from reelsight.store.split import split_manifest
+from reelsight.store.split import copy_split, split_manifest
 
 __all__ = ["RunStore"]
 
@@ -115,6 +116,32 @@ class RunStore:
         found = None if new else self._find(there, decided, identity)
         return found or self._start(there, decided, identity, checked(), shards, began)
 
+    def resume_or_repeat(
+        self, decided: Mapping[str, Any], source: Run, *, new: bool = False
+    ) -> Run:
+        """As `resume_or_start`, over the clips of another run: its shards, of a copy of its split.
+
+        Args:
+            decided: What decides a Report, the other run's content among it.
+            source: The other run.
+            new: Start another run, whatever is there.
+
+        Raises:
+            RunConflict: The newest run is not complete and bound to something else.
+            StoreError: It cannot be written; `store.input_damaged`: the other's split is.
+        """
+        there = self.ids()
+        manifest = source.plan.manifest
+        if not new and (found := self._find(there, decided, manifest)):
+            return found
+        run_id = self._next_id(there, decided, manifest)
+        prefix = f"runs/{run_id}/input/{uuid4().hex[:12]}"
+        files, inputs = copy_split(self.objects, source.plan.files, source.plan.inputs, prefix)
+        plan = replace(
+            source.plan, run_id=run_id, decided=dict(decided), files=files, inputs=inputs
+        )
+        return self._planned(plan)
+
     def _find(
         self, there: list[str], decided: Mapping[str, Any], manifest: ManifestIdentity
     ) -> Run | None:
@@ -138,9 +165,7 @@ class RunStore:
         shards: int | None,
         began: str | None,
     ) -> Run:
-        taken = [int(name[:6]) for name in there if name[:6].isdecimal()]
-        digest = RunPlan.digest(decided, identity)
-        run_id = f"{max(taken, default=0) + 1:06d}-{digest}"
+        run_id = self._next_id(there, decided, identity)
         count = shards or min(_MAX_SHARDS, -(-manifest.rows // _CLIPS_PER_SHARD))
         prefix = f"runs/{run_id}/input/{uuid4().hex[:12]}"
         files, inputs = split_manifest(manifest.path, manifest.rows, self.objects, prefix, count)
@@ -153,11 +178,21 @@ class RunStore:
                 code="manifest.changed",
                 hint="Write a manifest under another name and rename it once it is whole.",
             )
-        plan = RunPlan(run_id, dict(decided), identity, rows, count, files, tuple(inputs), began)
+        return self._planned(
+            RunPlan(run_id, dict(decided), identity, rows, count, files, tuple(inputs), began)
+        )
+
+    @staticmethod
+    def _next_id(there: list[str], decided: Mapping[str, Any], manifest: ManifestIdentity) -> str:
+        taken = [int(name[:6]) for name in there if name[:6].isdecimal()]
+        return f"{max(taken, default=0) + 1:06d}-{RunPlan.digest(decided, manifest)}"
+
+    def _planned(self, plan: RunPlan) -> Run:
+        """The run of a plan: this one's, or that of whoever wrote it first."""
         if not self.objects.create(plan.name, plan.to_bytes()):
-            theirs = self.open(run_id)
+            theirs = self.open(plan.run_id)
             if theirs.plan != plan:
-                for file in files:
+                for file in plan.files:
                     self.objects.remove(file.path)
             return theirs
         return Run(self.objects, plan)

@@ -8,9 +8,9 @@ split with one bucket of it in memory.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from reelsight.store.ids import hash_ids, ids_digest, shards_of
 from reelsight.store.objects import Objects
 from reelsight.store.tally import Expected
 
-__all__ = ["ShardInput", "SplitFile", "read_shard", "split_manifest", "write_shards"]
+__all__ = ["ShardInput", "SplitFile", "copy_split", "read_shard", "split_manifest", "write_shards"]
 
 _BUCKET_ROWS = 2**19
 
@@ -119,6 +119,35 @@ def write_shards(
     content = sink.getvalue()
     objects.put(name, content)
     return SplitFile(name, len(ordered), sha256(content).hexdigest()), inputs
+
+
+def copy_split(
+    objects: Objects, files: Sequence[SplitFile], inputs: Sequence[ShardInput], prefix: str
+) -> tuple[tuple[SplitFile, ...], tuple[ShardInput, ...]]:
+    """Copy a split, a file of it in memory at a time.
+
+    Args:
+        objects: Where it lies, and where the copy goes.
+        files: Its files.
+        inputs: Its shards.
+        prefix: What the names of the copies begin with.
+
+    Raises:
+        StoreError: `store.input_damaged`: a file is not there, or not what was written.
+    """
+    names: dict[str, str] = {}
+    for number, file in enumerate(files):
+        content = objects.read(file.path)
+        if content is None or sha256(content).hexdigest() != file.sha256:
+            raise StoreError(
+                f"{file.path} is {'gone' if content is None else 'not what was written'}",
+                code="store.input_damaged",
+                hint="Run `reelsight verify` on the run that it is of.",
+            )
+        names[file.path] = f"{prefix}-{number:04d}.arrow"
+        objects.put(names[file.path], content)
+    copies = tuple(replace(file, path=names[file.path]) for file in files)
+    return copies, tuple(replace(item, path=names[item.path]) for item in inputs)
 
 
 def read_shard(path: str, batch: int) -> pa.Table:

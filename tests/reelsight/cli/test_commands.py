@@ -45,6 +45,7 @@ def test_help_lists_every_command_and_does_not_import_ray() -> None:
         "backfill",
         "query",
         "replay",
+        "retag",
         "runs",
         "verify",
         "bank",

@@ -22,6 +22,7 @@ from reelsight.store.ids import hash_ids, ids_digest, shards_of, sum_digests
 from reelsight.store.manifest import Manifest
 from reelsight.store.objects import LocalObjects
 from reelsight.store.parts import write_parts
+from reelsight.store.retag import source_of
 from reelsight.store.run import Run
 from reelsight.store.run_plan import ManifestIdentity, RunPlan
 from reelsight.store.runs import RunStore
@@ -230,3 +231,10 @@ def test_no_clock_orders_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     names = [stored_run(tmp_path, tagged(name)).run_id for name in "abc"]
     assert RunStore(tmp_path).ids() == names == sorted(names)
     assert RunStore(tmp_path).latest().run_id == names[-1]
+
+
+def test_a_run_without_a_bank_has_nothing_to_retag(tmp_path: Path) -> None:
+    run = stored_run(tmp_path / "out", tagged("a"))
+    with pytest.raises(RunConflict) as caught:
+        source_of(RunStore(tmp_path / "out"), "0" * 64, run.run_id)
+    assert caught.value.code == "retag.no_embeddings"
