@@ -6,11 +6,11 @@ Runs are numbered in the order in which they were started. No clock decides anyt
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from reelsight.errors import ManifestError, QueryError, StoreError
+from reelsight.store.location import Location, told
 from reelsight.store.manifest import Manifest
 from reelsight.store.objects import Objects, open_objects
 from reelsight.store.run import Run
@@ -27,15 +27,15 @@ class RunStore:
     """The runs of one output directory.
 
     Args:
-        root: The directory; made when the first run starts.
+        root: The directory, made when the first run starts; or `s3://bucket/prefix`.
         objects: What it is made of.
 
     Raises:
         StoreError: `store.no_conditional_create`: runs cannot be committed there.
     """
 
-    def __init__(self, root: Path, objects: Objects | None = None) -> None:
-        self.root = root
+    def __init__(self, root: Location, objects: Objects | None = None) -> None:
+        self.name = told(root)
         self.objects = objects or open_objects(root)
 
     def ids(self) -> list[str]:
@@ -53,7 +53,7 @@ class RunStore:
         content = self.objects.read(f"runs/{run_id}/plan.json")
         if content is None:
             raise self._none(f"no run {run_id!r}")
-        return Run(self.objects, RunPlan.from_bytes(content, f"{self.root}/runs/{run_id}"))
+        return Run(self.objects, RunPlan.from_bytes(content, f"{self.name}/runs/{run_id}"))
 
     def latest(self, run_id: str | None = None) -> Run:
         """The newest complete run, or the one asked for, complete or not.
@@ -135,6 +135,7 @@ class RunStore:
         manifest: Manifest,
         shards: int | None,
     ) -> Run:
+        self.objects.prove()
         taken = [int(name[:6]) for name in there if name[:6].isdecimal()]
         digest = RunPlan.digest(decided, identity)
         run_id = f"{max(taken, default=0) + 1:06d}-{digest}"
@@ -163,7 +164,7 @@ class RunStore:
         names = self.ids()
         states = {name: "complete" if self.open(name).complete else "unfinished" for name in names}
         return QueryError(
-            f"{what} in {self.root}; runs there: {states or 'none'}",
+            f"{what} in {self.name}; runs there: {states or 'none'}",
             code="store.no_run",
             hint="Run `reelsight backfill --manifest ... --output` into this directory first.",
         )
