@@ -14,6 +14,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 from reelsight.store.bucket import Bucket
 from reelsight.store.location import S3Place
 
-__all__ = ["DyingBucket", "FlakyBucket", "LosingBucket", "s3_server"]
+__all__ = ["DyingBucket", "FlakyBucket", "LosingBucket", "MeetingBucket", "s3_server"]
 
 MOTO_SERVER = Path(__file__).parents[1] / ".venv-s3" / "bin" / "moto_server"
 _SERVE = """
@@ -152,6 +153,24 @@ class DyingBucket(FaultyBucket):
         if not self.left:
             os.kill(os.getpid(), signal.SIGKILL)
         return written
+
+
+class MeetingBucket(FaultyBucket):
+    """Offers a commit when another process does, and not before.
+
+    Args:
+        place: Which bucket.
+        meeting: Where both come.
+    """
+
+    def __init__(self, place: S3Place, meeting: Barrier) -> None:
+        super().__init__(place)
+        self._meeting = meeting
+
+    def put_absent(self, key: str, content: bytes) -> bool:
+        if "/commits/" in key:
+            self._meeting.wait()
+        return super().put_absent(key, content)
 
 
 class LosingBucket(FaultyBucket):

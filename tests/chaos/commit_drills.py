@@ -118,7 +118,11 @@ def crash(base: Path, manifest: Path, expected: str) -> dict[str, Any]:
 
 
 def race(
-    place: Callable[[str], Location], manifest: Path, expected: str, rounds: int
+    place: Callable[[str], Location],
+    manifest: Path,
+    expected: str,
+    rounds: int,
+    opened: Callable[[Location], RunStore] = RunStore,
 ) -> dict[str, Any]:
     """Two drivers on one output at once, from its start; both must come through."""
     shared = []
@@ -128,7 +132,7 @@ def race(
 
         def runner(root: Location = root, ready: int = ready) -> None:
             os.read(ready, 1)
-            drive_on(RunStore(root), manifest)
+            drive_on(opened(root), manifest)
 
         pids = [apart(runner), apart(runner)]
         os.write(go, b"..")

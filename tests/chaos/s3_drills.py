@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from jobs.backfill import backfill
 from reelsight.cli.options import assignment
 from reelsight.errors import StoreError
 from reelsight.settings import Settings
-from reelsight.store.location import S3Place
+from reelsight.store.location import Location, S3Place
 from reelsight.store.runs import RunStore
 from reelsight.store.s3 import S3Objects
 from tests.chaos.commit_drills import CLIPS, ENOUGH, drive_on, race, sound, whole
 from tests.made_runs import manifest_of
-from tests.s3_server import DyingBucket, FlakyBucket
+from tests.s3_server import DyingBucket, FlakyBucket, MeetingBucket
+
+_MEET_S = 60
 
 
 def flaky(uri: str, manifest: Path, expected: str, rounds: int) -> dict[str, Any]:
@@ -50,6 +53,16 @@ def flaky(uri: str, manifest: Path, expected: str, rounds: int) -> dict[str, Any
     return {"rounds": rounds, "faults": faults, "lost_creates": lost, "broken_drivers": broke}
 
 
+def raced(uri: str, manifest: Path, expected: str, rounds: int) -> dict[str, Any]:
+    """Two drivers on one output at once, which offer each shard's commit at the same moment."""
+    meeting = get_context("fork").Barrier(2, timeout=_MEET_S)
+
+    def opened(root: Location) -> RunStore:
+        return RunStore(root, S3Objects(MeetingBucket(S3Place.parse(str(root)), meeting)))
+
+    return race(lambda name: uri.replace("PREFIX", name), manifest, expected, rounds, opened)
+
+
 def main() -> None:
     """Run one drill."""
     drill, uri, directory, rounds, *rest = sys.argv[1:]
@@ -62,7 +75,7 @@ def main() -> None:
     manifest = manifest_of(base / "manifest.parquet", CLIPS)
     expected = whole(base / "unbroken", manifest)
     if drill == "race":
-        told = race(lambda name: uri.replace("PREFIX", name), manifest, expected, int(rounds))
+        told = raced(uri, manifest, expected, int(rounds))
     else:
         told = flaky(uri, manifest, expected, int(rounds))
     print(json.dumps(told))
