@@ -106,10 +106,12 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.base
 	.venv-export/bin/python scripts/trt_stubs.py .venv-export/stubs
 	@touch $@
 
-# A server that speaks S3, for the tests of registries. Its dependencies and Ray's exclude each other.
-.venv-s3/.done: requirements/s3.txt | .python
+# A server that speaks S3, for the tests of registries and of runs, and the client of runs. The server's
+# dependencies and Ray's exclude each other.
+.venv-s3/.done: requirements/s3.txt requirements/s3-client.txt $(VENV)/.dev | .python
 	$(PYTHON) -m venv .venv-s3
 	.venv-s3/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/s3.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/s3-client.txt
 	@touch $@
 
 # PostgreSQL and its driver, for the tests of the ledger.

@@ -18,6 +18,7 @@ from jobs.work import Marks, planned
 from reelsight.cli import options
 from reelsight.cli.console import live_line, print_json, run_app, show_rates, show_run
 from reelsight.settings import Settings
+from reelsight.store.location import Location
 from reelsight.store.objects import Objects
 from reelsight.store.run import RunRecord, plain
 
@@ -34,7 +35,7 @@ _PASSES = 3
 
 def backfill(
     manifest_path: Path,
-    output: Path,
+    output: Location,
     settings: Settings,
     *,
     new: bool = False,
@@ -45,7 +46,8 @@ def backfill(
 
     Args:
         manifest_path: Parquet with clip_id, uri and any further columns.
-        output: Directory of runs; every node of the cluster must see it under this path.
+        output: Directory of runs, which every node of the cluster must see under this path; or
+            `s3://bucket/prefix`.
         settings: What to do and how wide.
         new: Start another run, whatever is there.
         marks: Whether marks are read: `beside` the tags, from one decode, or `alone`.

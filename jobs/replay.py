@@ -5,7 +5,6 @@ Run it as `python -m jobs.replay` or `reelsight replay`, when the cause is mende
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +14,7 @@ from jobs.work import marks_of, planned
 from reelsight.cli import options
 from reelsight.cli.console import live_line, print_json, run_app, show_run
 from reelsight.settings import Settings
+from reelsight.store.location import Location
 from reelsight.store.run import RunRecord, plain
 
 if TYPE_CHECKING:  # Ray takes a second to import; `--help` should not.
@@ -27,7 +27,7 @@ __all__ = ["command", "replay"]
 
 
 def replay(
-    output: Path,
+    output: Location,
     reason: str,
     settings: Settings,
     *,
@@ -38,7 +38,7 @@ def replay(
     Where the run read marks, beside tags or alone, they are read again as well.
 
     Args:
-        output: Directory of runs.
+        output: Directory of runs, or `s3://bucket/prefix`.
         reason: Code of the dead letters, such as `fetch.not_found`.
         settings: As of the run: what decides a Report must be the same.
         run_id: Which run; None for the newest.

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,6 +28,7 @@ from reelsight.cli.console import (
 from reelsight.errors import BankError
 from reelsight.nouns.label_bank import LabelBank
 from reelsight.settings import Settings
+from reelsight.store.location import Location
 from reelsight.store.objects import Objects
 from reelsight.store.run import Run, plain
 from reelsight.store.split import ShardInput
@@ -61,7 +61,7 @@ class Retagged:
 
 
 def retag(
-    output: Path,
+    output: Location,
     settings: Settings,
     *,
     run_id: str | None = None,
@@ -71,7 +71,7 @@ def retag(
     """Score all that a run has stored by the bank of the settings, or go on with the run that does.
 
     Args:
-        output: Directory of runs, the old one's and the new one's.
+        output: Directory of runs, the old one's and the new one's; or `s3://bucket/prefix`.
         settings: The bank, and how wide.
         run_id: The run that is re-scored; None for the newest complete one.
         new: Start another run, whatever is there.

@@ -26,7 +26,10 @@ __all__ = ["command"]
 def command(
     manifest: Annotated[Path, typer.Argument(help="Parquet file with columns clip_id and uri.")],
     output: Annotated[
-        Path, typer.Option("--out", "-o", help="Directory of runs; every node must see it.")
+        str,
+        typer.Option(
+            "--out", "-o", help="Directory of runs that every node sees, or s3://bucket/prefix."
+        ),
     ],
     pair: PairOption = None,
     match: Annotated[
@@ -43,12 +46,16 @@ def command(
 ) -> None:
     """Read the marks of every clip of a manifest with Ray Data, and say whose copies they are."""
     from reelsight.rayx.live import told_live
-    from reelsight.watchlist import match_run
+    from reelsight.watchlist import directory_of, match_run
 
     flags = dict(options.assignment(text) for text in set_ or [])
     if pair is not None:
         flags["marks.pair"] = str(pair)
     settings = Settings.load(config, flags)
+    keyed = settings.marks.key is not None or settings.marks.key_file is not None
+    matched = keyed if match is None else match
+    if matched:
+        directory_of(output)  # Refused before hours of work.
     with live_line() as tell, told_live(tell):
         record = backfill(manifest, output, settings, new=new, marks="alone")
     if json_:
@@ -57,8 +64,7 @@ def command(
         show_run(record, output)
     if record.state != "complete":
         raise typer.Exit(4)
-    keyed = settings.marks.key is not None or settings.marks.key_file is not None
-    if keyed if match is None else match:
+    if matched:
         show_watch_list(match_run(output, settings, record.run_id), as_json=json_)
 
 

@@ -85,7 +85,7 @@ def stored_run(root: Path, *reports: Report, kind: pa.StructType | None = None) 
 
 
 def clips_of(objects: Objects, item: ShardInput) -> list[str]:
-    ids: list[str] = read_shard(objects.path(item.path), item.batch)["clip_id"].to_pylist()
+    ids: list[str] = read_shard(objects, item.path, item.batch)["clip_id"].to_pylist()
     return ids
 
 

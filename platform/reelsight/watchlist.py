@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reelsight.atomic import write_whole
-from reelsight.errors import MarkError, QueryError, RunError, StoreError
+from reelsight.errors import ConfigError, MarkError, QueryError, RunError, StoreError
 from reelsight.marks.account import Circumstances
 from reelsight.marks.inquiry import Inquiry, open_tracer, sound_head
 from reelsight.marks.keys import Keyring
@@ -32,10 +32,12 @@ from reelsight.nouns.mark_reading import reading_from
 from reelsight.nouns.mark_trace import LedgerHead, ModelUse, Suspect, Trace
 from reelsight.nouns.watch_answer import WATCH_SCHEMA, WatchAnswer, watch_table
 from reelsight.settings import Settings
+from reelsight.store.location import Location, is_s3
+from reelsight.store.location import told as address
 from reelsight.store.run import Run
 from reelsight.store.runs import RunStore
 
-__all__ = ["Question", "WatchList", "match_run"]
+__all__ = ["Question", "WatchList", "directory_of", "match_run"]
 
 # Soft bits of one clip take up to a few hundred kB.
 _CLIPS_AT_ONCE = 64
@@ -82,7 +84,7 @@ class WatchList:
 
 
 def match_run(
-    output: Path,
+    output: Location,
     settings: Settings,
     run_id: str | None = None,
     question: Question = Question(),
@@ -91,7 +93,7 @@ def match_run(
     """Compare every clip of a run with the ledger, and write the answers beside the run.
 
     Args:
-        output: Directory of runs.
+        output: Directory of runs; a run on S3 is not compared where it lies.
         settings: Keys, ledger and limits of marks.
         run_id: A run; the newest complete one when None.
         question: Which copies.
@@ -100,12 +102,13 @@ def match_run(
     Raises:
         QueryError: There is no such run, or it read no marks (`store.no_marks`).
         RunError: `run.incomplete`: clips of it are not read yet, and p-values count them all.
-        ConfigError: No tenant key is set.
+        ConfigError: No tenant key is set; `config.no_directory`: the run lies on S3.
         MarkError: `mark.time`: nobody says when the clips came in.
         LedgerError: The ledger cannot be read, or its chain is broken: nobody is accused.
         StoreError: The run cannot be read, or the answers not written.
     """
-    run = RunStore(output).latest(run_id)
+    directory = directory_of(output)
+    run = RunStore(directory).latest(run_id)
     if not run.complete:
         raise RunError(
             f"run {run.run_id} is not complete: its p-values have to count every clip",
@@ -153,7 +156,22 @@ def match_run(
             return WatchAnswer.of(names[0], names[1], trace)
 
         inquiry = {"run": run.run_id, "received_at": received, "head": asdict(head.head)}
-        return _written(output, run, clips, inquiry, map(answer, _rows(paths)))
+        return _written(directory, run, clips, inquiry, map(answer, _rows(paths)))
+
+
+def directory_of(output: Location) -> Path:
+    """The directory that answers are written into.
+
+    Raises:
+        ConfigError: `config.no_directory`: it is an address of S3.
+    """
+    if is_s3(output):
+        raise ConfigError(
+            f"answers are written beside a run in a directory, not to {address(output)}",
+            code="config.no_directory",
+            hint="Copy the run into a directory and match it there; scan with --no-match.",
+        )
+    return Path(output)
 
 
 def _written(

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from reelsight.errors import StoreError
 from reelsight.store.disk import Disk
+from reelsight.store.location import Location
 from reelsight.store.manifest import Manifest
 from reelsight.store.objects import LocalObjects
 from reelsight.store.run import Run
@@ -41,19 +42,23 @@ ENOUGH = 2000
 
 def drive(root: Path, manifest: Path, disk: Disk | None = None) -> Run:
     """The same command, from its start to `_SUCCESS`."""
-    objects = LocalObjects(root, disk)
-    store = RunStore(root, objects)
+    return drive_on(RunStore(root, LocalObjects(root, disk)), manifest)
+
+
+def drive_on(store: RunStore, manifest: Path) -> Run:
+    """The same command, wherever its runs lie."""
     identity = ManifestIdentity.of(manifest)
     run = store.resume_or_start(DECIDED, identity, lambda: Manifest.open(manifest), SHARDS)
     if not run.complete:
-        work(run, objects, run.begin(), rows_per_part=6)
+        work(run, store.objects, run.begin(), rows_per_part=6)
         run.finish()
     return run
 
 
 def rows_digest(run: Run) -> str:
     """sha256 over all rows, in order of id."""
-    tables = [pq.ParquetFile(path).read() for path in run.paths()]
+    files = [file for commit in run.commits() for file in commit.files]
+    tables = [pq.ParquetFile(run.objects.open(file.path)).read() for file in files]
     rows = pa.concat_tables(tables).sort_by("clip_id").to_pylist()
     return sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -76,9 +81,9 @@ def ended(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def whole(root: Path, manifest: Path, expected: str | None = None) -> str:
+def whole(root: Location, manifest: Path, expected: str | None = None) -> str:
     """Finish a run undisturbed, and demand that it holds exactly what it must."""
-    run = drive(root, manifest)
+    run = drive_on(RunStore(root), manifest)
     found = verify(run)
     assert found.state == "complete", found
     assert (found.tagged, found.dead) == (20, 4), found
@@ -88,7 +93,7 @@ def whole(root: Path, manifest: Path, expected: str | None = None) -> str:
     return digest
 
 
-def sound(root: Path) -> int:
+def sound(root: Location) -> int:
     """Demand that what a driver left is not damaged; returns the number of commits."""
     store = RunStore(root)
     for name in store.ids():
@@ -112,16 +117,22 @@ def crash(base: Path, manifest: Path, expected: str) -> dict[str, Any]:
     raise AssertionError("it never came through")
 
 
-def race(base: Path, manifest: Path, expected: str, rounds: int) -> dict[str, Any]:
+def race(
+    place: Callable[[str], Location],
+    manifest: Path,
+    expected: str,
+    rounds: int,
+    opened: Callable[[Location], RunStore] = RunStore,
+) -> dict[str, Any]:
     """Two drivers on one output at once, from its start; both must come through."""
     shared = []
     for number in range(rounds):
-        root = base / f"race-{number}"
+        root = place(f"race-{number}")
         ready, go = os.pipe()
 
-        def runner(root: Path = root, ready: int = ready) -> None:
+        def runner(root: Location = root, ready: int = ready) -> None:
             os.read(ready, 1)
-            drive(root, manifest)
+            drive_on(opened(root), manifest)
 
         pids = [apart(runner), apart(runner)]
         os.write(go, b"..")
@@ -179,9 +190,10 @@ def main() -> None:
     base = Path(directory)
     manifest = manifest_of(base / "manifest.parquet", CLIPS)
     expected = whole(base / "unbroken", manifest)
-    many = {"race": race, "flaky": flaky}
-    if drill in many:
-        told = many[drill](base, manifest, expected, int(rest[0]))
+    if drill == "race":
+        told = race(base.joinpath, manifest, expected, int(rest[0]))
+    elif drill == "flaky":
+        told = flaky(base, manifest, expected, int(rest[0]))
     else:
         told = {"crash": crash, "full": full}[drill](base, manifest, expected)
     print(json.dumps(told))

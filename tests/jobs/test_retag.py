@@ -119,12 +119,12 @@ def test_rows_are_those_of_a_backfill_with_that_bank_though_the_clips_are_gone(
     assert decided == expected
     assert done.run.record().tries == 1
     # The same command again has nothing to do; what it tells, in words and as JSON, is the same.
-    jobs.retag.command(out, bank=str(made.bank), config=None, set_=["engine.backend=fake"])
+    jobs.retag.command(str(out), bank=str(made.bank), config=None, set_=["engine.backend=fake"])
     told = capfd.readouterr().out
     for words in (f"{done.source.run_id} -> {done.run.run_id}", "clips by label", "(fake_"):
         assert words in told
     assert "moved: shown by both, with score or coverage 0.05 or more apart" in told
-    jobs.retag.command(out, bank=str(made.bank), clips=3, json_=True)
+    jobs.retag.command(str(out), bank=str(made.bank), clips=3, json_=True)
     document = json.loads(capfd.readouterr().out)
     assert (document["tries"], document["retag"]["after"]["bank"]) == (1, "mine")
     assert len(RunStore(out).ids()) == 2

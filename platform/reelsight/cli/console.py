@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -21,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from reelsight.errors import ReelsightError, StoreError
+from reelsight.store.location import Location, told
 from reelsight.store.run import RunRecord
 
 __all__ = [
@@ -79,7 +79,7 @@ def show_lines(title: str, lines: Sequence[str]) -> None:
     _out.print(f"[bold]{escape(title)}[/]", *(f"\n  {escape(line)}" for line in lines), sep="")
 
 
-def show_run(record: RunRecord, output: Path) -> None:
+def show_run(record: RunRecord, output: Location) -> None:
     """How a run ended."""
     _out.print(
         f"run {record.run_id} is [bold]{record.state}[/]: {record.rows} clips = {record.tagged} "
@@ -96,7 +96,7 @@ def show_run(record: RunRecord, output: Path) -> None:
         )
     for code, count in record.failures.items():
         _out.print(f"  {count} x {code}")
-    _out.print(f"Parquet: {escape(str(output / 'data' / record.run_id))}")
+    _out.print(f"Parquet: {escape(told(output, 'data', record.run_id))}")
 
 
 def show_rates(summary: Mapping[str, Any], planned: float | None) -> None:

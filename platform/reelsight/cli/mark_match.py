@@ -22,7 +22,7 @@ _SHOWN = 50
 
 
 def command(
-    output: Annotated[Path, typer.Argument(help="Output directory of a scan or backfill.")],
+    output: Annotated[str, typer.Argument(help="Output directory of a scan or backfill.")],
     run: Annotated[
         str | None, typer.Option("--run", help="A run's id; default the newest.")
     ] = None,

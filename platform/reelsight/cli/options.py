@@ -33,9 +33,14 @@ ManifestOption = Annotated[
     Path, typer.Option("--manifest", help="Parquet file with columns clip_id and uri.")
 ]
 OutputOption = Annotated[
-    Path, typer.Option("--output", "-o", help="Directory of runs; every node must see it.")
+    str,
+    typer.Option(
+        "--output", "-o", help="Directory of runs that every node sees, or s3://bucket/prefix."
+    ),
 ]
-RunsArgument = Annotated[Path, typer.Argument(help="Output directory of a backfill.")]
+RunsArgument = Annotated[
+    str, typer.Argument(help="Output directory of a backfill, or s3://bucket/prefix.")
+]
 RunOption = Annotated[str | None, typer.Option("--run", help="A run's id; default the newest.")]
 NewOption = Annotated[
     bool, typer.Option("--new", help="Start another run instead of going on with one.")

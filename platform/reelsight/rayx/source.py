@@ -32,21 +32,26 @@ class ShardSource:
         self._objects = objects
         self._inputs = inputs
         self.rows = sum(item.expected.rows for item in inputs)
-        schema = read_shard(objects.path(inputs[0].path), inputs[0].batch).schema
+        schema = read_shard(objects, inputs[0].path, inputs[0].batch).schema
         extra = [field for field in schema if field.name not in _KEY]
         self.carried = pa.struct(extra) if extra else None
 
     def read(self, rows_per_block: int) -> Dataset:
         """Blocks of so many clips at most."""
-        places = [{"path": self._objects.path(i.path), "batch": i.batch} for i in self._inputs]
+        places = [{"name": i.path, "batch": i.batch} for i in self._inputs]
         return (
             ray.data.from_arrow(pa.Table.from_pylist(places))
             .repartition(target_num_rows_per_block=1)
-            .map_batches(read_shards, batch_format="pyarrow", batch_size=None)
+            .map_batches(
+                read_shards,
+                fn_kwargs={"objects": self._objects},
+                batch_format="pyarrow",
+                batch_size=None,
+            )
             .repartition(target_num_rows_per_block=rows_per_block)
         )
 
 
-def read_shards(places: pa.Table) -> pa.Table:
+def read_shards(places: pa.Table, objects: Objects) -> pa.Table:
     """Places of shards to their clips."""
-    return pa.concat_tables(read_shard(**place) for place in places.to_pylist())
+    return pa.concat_tables(read_shard(objects, **place) for place in places.to_pylist())

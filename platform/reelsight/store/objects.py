@@ -2,8 +2,7 @@
 
 Create-if-absent is the one thing that commits are made of. On a disk it is a hard link to a synced
 temporary file, which is there whole or not at all, and which exactly one of any number of drivers
-gets. A store that cannot do it is refused; object stores would do it with `If-None-Match: *`
-behind the same protocol.
+gets; on S3 it is a conditional put (`reelsight.store.s3`). A store that cannot do it is refused.
 """
 
 from __future__ import annotations
@@ -12,11 +11,14 @@ import errno
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 from uuid import uuid4
+
+import pyarrow as pa
 
 from reelsight.errors import StoreError
 from reelsight.store.disk import Disk
+from reelsight.store.location import Location, is_s3
 
 __all__ = ["LocalObjects", "Objects", "open_objects"]
 
@@ -31,7 +33,19 @@ class Objects(Protocol):
     """Objects by name, such as `runs/000001-ab/plan.json`; must be picklable for Ray's workers.
 
     Every method raises StoreError: `store.full`, `store.unwritable`, `store.unreadable`.
+
+    Attributes:
+        on_disk: Whether `path` says what Arrow and DuckDB open by themselves.
     """
+
+    on_disk: ClassVar[bool]
+
+    def prove(self) -> None:
+        """Refuse a store that cannot create only if absent, before anything is written.
+
+        Raises:
+            StoreError: `store.no_conditional_create`.
+        """
 
     def put(self, name: str, content: Any) -> None:
         """Write an object durably, in the place of one that is there."""
@@ -44,6 +58,13 @@ class Objects(Protocol):
 
     def read(self, name: str) -> bytes | None:
         """An object's bytes; None when there is none."""
+
+    def open(self, name: str) -> pa.NativeFile:
+        """An object to be read at any place.
+
+        Raises:
+            OSError: There is none.
+        """
 
     def names(self, below: str) -> list[str]:
         """Names of all objects below a prefix that ends where a directory would, in order."""
@@ -58,7 +79,7 @@ class Objects(Protocol):
         """Make durable whatever anybody created right below a prefix."""
 
     def path(self, name: str) -> str:
-        """What Arrow and DuckDB open."""
+        """What people, and on a disk Arrow and DuckDB, open."""
 
 
 class LocalObjects:
@@ -69,10 +90,15 @@ class LocalObjects:
         disk: Its steps.
     """
 
+    on_disk: ClassVar[bool] = True
+
     def __init__(self, root: Path, disk: Disk | None = None) -> None:
         self.root = root.absolute()
         self._disk = disk or Disk()
         self._durable: set[Path] = set()
+
+    def prove(self) -> None:
+        """Nothing to do: the first link says it."""
 
     def put(self, name: str, content: Any) -> None:
         path = self.root / name
@@ -123,6 +149,9 @@ class LocalObjects:
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error}", code="store.unreadable") from error
 
+    def open(self, name: str) -> pa.NativeFile:
+        return pa.OSFile(self.path(name))
+
     def names(self, below: str) -> list[str]:
         start = self.root / below
         try:
@@ -165,23 +194,29 @@ class LocalObjects:
         self._durable.add(path)
 
 
-def open_objects(location: Path) -> Objects:
-    """The objects of an output directory.
+def open_objects(location: Location) -> Objects:
+    """The objects of an output directory, or of `s3://bucket/prefix`.
 
     Raises:
-        StoreError: `store.no_conditional_create`: nothing there can be created only if absent.
+        StoreError: `store.no_conditional_create`: nothing there can be created only if absent;
+            `store.bad_location`; `store.no_s3`: the extra `s3` is not installed.
     """
+    if is_s3(location):
+        from reelsight.store.s3 import S3Objects  # noqa: PLC0415 - An extra.
+
+        return S3Objects.at(str(location))
     # A Path has made one slash of two.
     if str(location).startswith(("s3:/", "gs:/", "http:/", "https:/")):
-        raise _no_create(str(location), "runs are written to file systems only")
-    return LocalObjects(location)
+        raise _no_create(str(location), "runs are written to file systems and to s3://")
+    return LocalObjects(Path(location))
 
 
 def _no_create(where: str, why: str) -> StoreError:
     return StoreError(
         f"{where} cannot create a file only if it is absent: {why}",
         code="store.no_conditional_create",
-        hint="Write to a file system with hard links that every node sees, such as ext4 or NFS.",
+        hint="Write to a file system with hard links that every node sees, such as ext4 or NFS, or "
+        "to s3://bucket/prefix.",
     )
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 
 from reelsight.errors import QueryError, StoreError
 from reelsight.nouns.schema import CLIP_TYPE, FAILURE_TYPE, SAMPLED_TYPE
+from reelsight.store.location import Location
 from reelsight.store.run import Run
 from reelsight.store.runs import RunStore
 
@@ -57,12 +57,12 @@ class QueryResult:
 
 
 def query(
-    root: Path, sql: str, *, run_id: str | None = None, limit: int | None = None
+    root: Location, sql: str, *, run_id: str | None = None, limit: int | None = None
 ) -> QueryResult:
     """Run SQL over the newest complete run of an output directory.
 
     Args:
-        root: The output directory of a backfill.
+        root: The output directory of a backfill, or `s3://bucket/prefix`.
         sql: Any DuckDB statement over the views.
         run_id: A certain run instead of the newest.
         limit: Largest number of rows to fetch.
@@ -96,8 +96,8 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
     Raises:
         StoreError: `store.no_files`: the run has committed nothing.
     """
-    paths = run.paths()
-    if not paths:
+    named = {file.path: file.size_bytes for commit in run.commits() for file in commit.files}
+    if not named:
         raise StoreError(
             f"run {run.run_id} has committed nothing yet",
             code="store.no_files",
@@ -106,9 +106,18 @@ def connect(run: Run) -> duckdb.DuckDBPyConnection:
     # Nothing calls out unless asked: no extension is fetched for a function that SQL happens to
     # name.
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
-    files = ", ".join(_literal(path) for path in paths)
-    schema = pq.read_schema(paths[0])
-    statements = [*_views(files, _carried(schema)), _marks_view("marks" in schema.names)]
+    if run.objects.on_disk:
+        paths = [run.objects.path(name) for name in named]
+    else:
+        from reelsight.store.run_files import RunFiles  # noqa: PLC0415 - fsspec is for S3 alone.
+
+        files = RunFiles(run.objects, named)
+        connection.register_filesystem(files)
+        paths = files.paths()
+    listed = ", ".join(_literal(path) for path in paths)
+    with run.objects.open(next(iter(named))) as source:
+        schema = pq.read_schema(source)
+    statements = [*_views(listed, _carried(schema)), _marks_view("marks" in schema.names)]
     verdicts = run.objects.path(f"verdicts/{run.run_id}.parquet")
     # They are for their owner alone: whoever may not read them sees a run without.
     if os.access(verdicts, os.R_OK):

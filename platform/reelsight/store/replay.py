@@ -100,7 +100,7 @@ class Replay:
             [t.filter(self._of_reason(t))["clip_id"].combine_chunks() for t in found]
         )
         (source,) = (item for item in self._run.plan.inputs if item.shard == commit.shard)
-        clips = read_shard(self._run.objects.path(source.path), source.batch)
+        clips = read_shard(self._run.objects, source.path, source.batch)
         return clips.filter(pc.is_in(clips["clip_id"].cast(pa.string()), value_set=ids))
 
     def _of_reason(self, rows: pa.Table) -> pa.ChunkedArray:
@@ -108,7 +108,8 @@ class Replay:
 
     def _read(self, file: DataFile) -> pa.Table:
         try:
-            return pq.ParquetFile(self._run.objects.path(file.path)).read()
+            with self._run.objects.open(file.path) as source:
+                return pq.ParquetFile(source).read()
         except (OSError, pa.ArrowException) as error:
             raise StoreError(
                 f"cannot read {file.path}: {error}",

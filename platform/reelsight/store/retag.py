@@ -122,7 +122,8 @@ def shown_by(run: Run, files: Sequence[DataFile]) -> dict[str, dict[str, tuple[f
         if file.status != "tagged":
             continue
         try:
-            rows = pq.ParquetFile(run.objects.path(file.path)).read(columns=columns)
+            with run.objects.open(file.path) as source:
+                rows = pq.ParquetFile(source).read(columns=columns)
         except (OSError, pa.ArrowException) as error:
             raise StoreError(
                 f"cannot read {file.path}: {error}",

@@ -144,7 +144,7 @@ class Run:
         return list(self.log.all())
 
     def paths(self) -> list[str]:
-        """Data files that count, as Arrow and DuckDB open them."""
+        """Data files that count, as people find them; on a disk, as Arrow and DuckDB open them."""
         return [self.objects.path(f.path) for commit in self.log.all() for f in commit.files]
 
     def begin(self) -> str:

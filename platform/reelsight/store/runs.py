@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from reelsight.errors import ManifestError, QueryError, StoreError
+from reelsight.store.location import Location, told
 from reelsight.store.manifest import Manifest
 from reelsight.store.objects import Objects, open_objects
 from reelsight.store.run import Run
@@ -28,15 +28,15 @@ class RunStore:
     """The runs of one output directory.
 
     Args:
-        root: The directory; made when the first run starts.
+        root: The directory, made when the first run starts; or `s3://bucket/prefix`.
         objects: What it is made of.
 
     Raises:
         StoreError: `store.no_conditional_create`: runs cannot be committed there.
     """
 
-    def __init__(self, root: Path, objects: Objects | None = None) -> None:
-        self.root = root
+    def __init__(self, root: Location, objects: Objects | None = None) -> None:
+        self.name = told(root)
         self.objects = objects or open_objects(root)
 
     def ids(self) -> list[str]:
@@ -54,7 +54,7 @@ class RunStore:
         content = self.objects.read(f"runs/{run_id}/plan.json")
         if content is None:
             raise self._none(f"no run {run_id!r}")
-        return Run(self.objects, RunPlan.from_bytes(content, f"{self.root}/runs/{run_id}"))
+        return Run(self.objects, RunPlan.from_bytes(content, f"{self.name}/runs/{run_id}"))
 
     def latest(self, run_id: str | None = None) -> Run:
         """The newest complete run, or the one asked for, complete or not.
@@ -134,6 +134,7 @@ class RunStore:
         manifest = source.plan.manifest
         if not new and (found := self._find(there, decided, manifest)):
             return found
+        self.objects.prove()
         run_id = self._next_id(there, decided, manifest)
         prefix = f"runs/{run_id}/input/{uuid4().hex[:12]}"
         files, inputs = copy_split(self.objects, source.plan.files, source.plan.inputs, prefix)
@@ -165,6 +166,7 @@ class RunStore:
         shards: int | None,
         began: str | None,
     ) -> Run:
+        self.objects.prove()
         run_id = self._next_id(there, decided, identity)
         count = shards or min(_MAX_SHARDS, -(-manifest.rows // _CLIPS_PER_SHARD))
         prefix = f"runs/{run_id}/input/{uuid4().hex[:12]}"
@@ -201,7 +203,7 @@ class RunStore:
         names = self.ids()
         states = {name: "complete" if self.open(name).complete else "unfinished" for name in names}
         return QueryError(
-            f"{what} in {self.root}; runs there: {states or 'none'}",
+            f"{what} in {self.name}; runs there: {states or 'none'}",
             code="store.no_run",
             hint="Run `reelsight backfill --manifest ... --output` into this directory first.",
         )

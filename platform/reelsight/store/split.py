@@ -150,23 +150,24 @@ def copy_split(
     return copies, tuple(replace(item, path=names[item.path]) for item in inputs)
 
 
-def read_shard(path: str, batch: int) -> pa.Table:
+def read_shard(objects: Objects, name: str, batch: int) -> pa.Table:
     """Clips of a shard.
 
     Args:
-        path: File of a split, as Arrow opens it.
+        objects: Where the run lies.
+        name: File of a split.
         batch: Number of the record batch.
 
     Raises:
         StoreError: `store.input_damaged`: it is not there, or not what was written.
     """
     try:
-        with pa.OSFile(path) as source:
+        with objects.open(name) as source:
             # What was read is a copy: nothing of it refers to the file.
             return pa.Table.from_batches([pa.ipc.open_file(source).get_batch(batch)])
     except (OSError, pa.ArrowException) as error:
         raise StoreError(
-            f"cannot read the split {path}: {error}",
+            f"cannot read the split {objects.path(name)}: {error}",
             code="store.input_damaged",
             hint="Is the output directory the same, under the same path, on every node?",
         ) from error

@@ -61,7 +61,7 @@ def test_a_split_holds_every_clip_once_and_every_type(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "m")
     run = started(tmp_path / "out", tmp_path / "m", 1)
     (item,) = run.plan.inputs
-    again = split.read_shard(run.objects.path(item.path), item.batch)
+    again = split.read_shard(run.objects, item.path, item.batch)
     assert again.schema.types == pq.read_schema(tmp_path / "m").types
     assert again.combine_chunks().equals(pq.ParquetFile(tmp_path / "m").read().combine_chunks())
 
