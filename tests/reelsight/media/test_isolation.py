@@ -161,7 +161,8 @@ def test_forks_are_refused_or_end_with_the_child(pool: DecodePool, clip: bytes) 
     assert error.code in ("internal.unexpected", "media.decoder_crashed")
     assert len(taken(pool, clip)[1]) == 2
     assert pool.nursery_pid == before
-    assert len(children(before)) == 1
+    *let_go, _ = children(before)
+    assert wait_gone(let_go) == []  # One that was let go may be on its way out.
 
 
 def test_pixels_live_as_long_as_their_array_and_no_longer(pool: DecodePool, clip: bytes) -> None:
