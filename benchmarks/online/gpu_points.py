@@ -21,7 +21,8 @@ from benchmarks.online.crowd import crowd
 from benchmarks.online.figures import percentile, summary
 from benchmarks.online.inputs import make_clips, make_images
 from benchmarks.online.servers import Tree
-from benchmarks.online.stage import counted, engine_stage
+from benchmarks.online.stage import engine_stage, reading
+from reelsight.cli.readings import Window
 
 __all__ = ["Kind", "Uploads", "asked", "clip_kinds", "load_kinds", "make_uploads", "write_frames"]
 
@@ -158,10 +159,10 @@ def asked(tree: Tree, kind: Kind, clients: int, seconds: float, processes: int) 
         OSError: The door tells no numbers.
     """
     order = Order(tree.port, kind.path, kind.files, seconds, clients, headers=kind.headers)
-    before, used, began = counted(tree.port), tree.cpu_s, time.perf_counter()
+    before, used, began = reading(tree.port), tree.cpu_s, time.perf_counter()
     told = crowd(order, processes)
     used, wall = tree.cpu_s - used, time.perf_counter() - began
-    done = counted(tree.port).since(before)
+    done = Window(reading(tree.port), before)
     row = summary(told, used)
     good = [one.took for one in told["outcomes"] if one.status == 200]
     span = max(told["span_s"], 1e-9)

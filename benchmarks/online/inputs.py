@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from benchmarks.online.form import BOUNDARY, multipart
 from reelsight.samples import compose
 
-__all__ = ["BOUNDARY", "make_clips", "make_images", "multipart"]
+__all__ = ["make_clips", "make_images"]
 
 _FULL_HD = (1080, 1920)
 _GRAIN = 6

@@ -135,7 +135,7 @@ def make(case: ModelCase, root: Path, threads: int) -> dict[str, Any]:
     began = time.perf_counter()
     told = _package(case, root, settings, bank)
     seconds["build and gate"] = round(time.perf_counter() - began, 1)
-    return told | {"seconds": seconds, "model": recipe.spec.model, "size": told["size"]}
+    return told | {"seconds": seconds, "model": recipe.spec.model}
 
 
 def _package(case: ModelCase, root: Path, settings: Any, bank: Any) -> dict[str, Any]:

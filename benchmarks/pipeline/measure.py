@@ -17,6 +17,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.decode.cpu_time import children
+
 __all__ = ["Usage", "run_counted"]
 
 _INTERVAL_S = 0.2
@@ -113,7 +115,6 @@ def _end_orphans(patience_s: float = 10.0) -> None:
                 time.sleep(0.05)
         except ChildProcessError:
             return
-    for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            os.kill(int(pid), signal.SIGKILL)
-            os.waitpid(int(pid), 0)
+    for pid in children(os.getpid()):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)

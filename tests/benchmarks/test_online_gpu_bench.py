@@ -25,9 +25,10 @@ from benchmarks.online.gpu_table import gpu_table
 from benchmarks.online.inputs import make_clips
 from benchmarks.online.packages import Packaging
 from benchmarks.online.servers import Server, Tree, free_port
-from benchmarks.online.stage import Counted, engine_stage, quantile
+from benchmarks.online.stage import engine_stage, quantile
 from deployments.meters import Meters, exposition
 from deployments.tensors import read_infer
+from reelsight.cli.readings import Reading, Window
 from reelsight.engine.fake import fake_spec
 from reelsight.errors import ReelsightError
 from reelsight.settings import InferenceSettings
@@ -268,24 +269,24 @@ def test_a_clip_has_the_keyframes_that_were_asked_for(
 
 
 def test_a_quantile_lies_in_its_bucket() -> None:
-    buckets = {0.005: 50.0, 0.01: 98.0, 0.02: 100.0, float("inf"): 100.0}
+    buckets = [(0.005, 50.0), (0.01, 98.0), (0.02, 100.0), (float("inf"), 100.0)]
     assert quantile(buckets, 0.5) == (5.0, 5.0)
     assert quantile(buckets, 0.99) == (15.0, 20.0)
-    assert quantile({0.005: 0.0, float("inf"): 3.0}, 0.5) == (5.0, float("inf"))
-    assert quantile({0.005: 0.0, float("inf"): 0.0}, 0.5) is None
-    assert quantile({}, 0.5) is None
+    assert quantile([(0.005, 0.0), (float("inf"), 3.0)], 0.5) == (5.0, float("inf"))
+    assert quantile([(0.005, 0.0), (float("inf"), 0.0)], 0.5) is None
+    assert quantile([], 0.5) is None
 
 
 def test_the_engines_stage_is_what_was_counted_in_between() -> None:
     one, other = Meters("engine", "a"), Meters("engine", "b")
     one.ran(3, 4, 0.5)
     one.embedded(2.0)
-    before = Counted.read(exposition([one.written(), other.written()]))
+    before = Reading.parse(exposition([one.written(), other.written()]))
     for meters in (one, other):
         meters.ran(8, 8, 0.25)
         meters.embedded(0.0035)
         meters.embedded(0.018)
-    done = Counted.read(exposition([one.written(), other.written()])).since(before)
+    done = Window(Reading.parse(exposition([one.written(), other.written()])), before)
     found = engine_stage(done, seconds=2.0)
     assert (found["frames"], found["frames_a_batch"], found["padding_share"]) == (16, 8.0, 0.0)
     assert (found["busy"], found["within_10_ms"]) == (0.25, 0.5)

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from benchmarks.decode.cpu_time import descendants
 from reelsight.samples.clips import SampleClip
 from tests.deployments.doors import free_port
-from tests.reelsight.media.process_tree import children, name_of
+from tests.reelsight.media.process_tree import name_of
 
 _FRAMES = 40  # 6 MB at 224 pixels.
 _MAIN = "from reelsight.cli.app import main; main()"
@@ -48,12 +49,7 @@ def served() -> Iterator[tuple[str, int]]:
 
 def replicas_below(pid: int) -> list[int]:
     """Process ids of Serve's replicas among a process's descendants."""
-    found = []
-    for child in children(pid):
-        if name_of(child).startswith("ray::ServeRepli"):
-            found.append(child)
-        found += replicas_below(child)
-    return found
+    return [one for one in descendants(pid) if name_of(one).startswith("ray::ServeRepli")]
 
 
 def test_a_large_clip_and_many_frames_reach_their_replicas(

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reelsight.errors import FetchError
 
-__all__ = ["Reading", "Window"]
+__all__ = ["Reading", "Window", "quantile"]
 
 Labels = Mapping[str, str]
 _QUEUES = ("decode", "engine", "text")
@@ -93,8 +93,8 @@ class Window:
             "in_flight": self.now.total("reelsight_requests_in_flight"),
             "waiting_clips": self.now.total("reelsight_waiting_clips"),
             "waiting_frames": self.now.total("reelsight_waiting_frames"),
-            "frames": self._grown("reelsight_frames_total"),
-            "frames_per_s": self._rate(self._grown("reelsight_frames_total")),
+            "frames": self.grown("reelsight_frames_total"),
+            "frames_per_s": self._rate(self.grown("reelsight_frames_total")),
             "batch_fill": self._fill(),
             "routes": [route for route in routes if route["requests"]],
             "queues": {q: self._spread("reelsight_queue_wait_seconds", queue=q) for q in _QUEUES},
@@ -104,7 +104,7 @@ class Window:
 
     def _route(self, route: str) -> dict[str, Any]:
         name = "reelsight_request_seconds"
-        refused = self._grown(
+        refused = self.grown(
             f"{name}_count", lambda have: have["route"] == route and have["status"] >= "400"
         )
         spread = self._spread(name, route=route)
@@ -118,28 +118,35 @@ class Window:
         def wanted(have: Labels) -> bool:
             return all(have.get(key) == value for key, value in labels.items())
 
-        count = self._grown(f"{name}_count", wanted)
-        spent = self._grown(f"{name}_sum", wanted)
-        buckets = self._buckets(f"{name}_bucket", wanted)
+        count = self.grown(f"{name}_count", wanted)
+        spent = self.grown(f"{name}_sum", wanted)
+        buckets = self.buckets(f"{name}_bucket", wanted)
         return {
             "count": count,
             "mean_s": spent / count if count else None,
-            "p50_s": _quantile(buckets, 0.5),
-            "p99_s": _quantile(buckets, 0.99),
+            "p50_s": quantile(buckets, 0.5),
+            "p99_s": quantile(buckets, 0.99),
         }
 
-    def _buckets(self, name: str, wanted: Callable[[Labels], bool]) -> list[tuple[float, float]]:
-        """Upper bounds and how many lie at or below each."""
+    def buckets(
+        self, name: str, wanted: Callable[[Labels], bool] = lambda _: True
+    ) -> list[tuple[float, float]]:
+        """Upper bounds of a histogram, ascending, and how many lie at or below each.
+
+        Args:
+            name: With its suffix `_bucket`.
+            wanted: Which labels count.
+        """
         bounds = {float(each) for each in self.now.values(name, "le")}
         return [
             (
                 bound,
-                self._grown(name, lambda have, b=bound: wanted(have) and float(have["le"]) == b),
+                self.grown(name, lambda have, b=bound: wanted(have) and float(have["le"]) == b),
             )
             for bound in sorted(bounds)
         ]
 
-    def _grown(self, name: str, wanted: Callable[..., bool] = lambda _: True) -> float:
+    def grown(self, name: str, wanted: Callable[..., bool] = lambda _: True) -> float:
         """How much a counter grew. Each replica's own: one that began anew counts from 0."""
         past: dict[frozenset[tuple[str, str]], float] = {}
         if self.before is not None:
@@ -155,14 +162,14 @@ class Window:
         return grown / self.seconds if self.seconds else None
 
     def _fill(self) -> float | None:
-        frames = self._grown("reelsight_frames_total")
-        rows = frames + self._grown("reelsight_padding_frames_total")
+        frames = self.grown("reelsight_frames_total")
+        rows = frames + self.grown("reelsight_padding_frames_total")
         return frames / rows if rows else None
 
     def _rejects(self) -> dict[str, float]:
         name = "reelsight_rejects_total"
         counts = {
-            code: self._grown(name, lambda have, c=code: have["code"] == c)
+            code: self.grown(name, lambda have, c=code: have["code"] == c)
             for code in self.now.values(name, "code")
         }
         return {code: count for code, count in counts.items() if count}
@@ -183,10 +190,17 @@ class Window:
         return sorted(rows)
 
 
-def _quantile(buckets: list[tuple[float, float]], share: float) -> float | None:
+def quantile(buckets: list[tuple[float, float]], share: float) -> float | None:
     """By linear interpolation inside a bucket, as Prometheus's histogram_quantile does.
 
     Beyond the last finite bound it is that bound.
+
+    Args:
+        buckets: Upper bounds, ascending, and how many lie at or below each; the last is infinity.
+        share: 0..1.
+
+    Returns:
+        In the unit of the bounds; None of nothing.
     """
     if not buckets or not buckets[-1][1]:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import mmap
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from reelsight.errors import ConfigError, MediaError, ReelsightError, RunError
 from reelsight.media.decode import decode
 from reelsight.media.decoder import Decoding, InProcess, open_decoder
 from reelsight.media.isolation.policy import Isolation
-from reelsight.media.isolation.pool import DecodePool
+from reelsight.media.isolation.pool import DecodePool, _filled
 from reelsight.media.limits import MediaLimits
 from reelsight.media.sampler import Sampling
 from reelsight.nouns.clip import Clip
@@ -163,6 +164,7 @@ def test_forks_are_refused_or_end_with_the_child(pool: DecodePool, clip: bytes) 
     assert pool.nursery_pid == before
     *let_go, _ = children(before)
     assert wait_gone(let_go) == []  # One that was let go may be on its way out.
+    assert sum(map(alive, children(before))) == 1
 
 
 def test_pixels_live_as_long_as_their_array_and_no_longer(pool: DecodePool, clip: bytes) -> None:
@@ -356,3 +358,24 @@ def test_limits_are_positive(name: str) -> None:
     zero: dict[str, Any] = {name: 0}
     with pytest.raises(ConfigError, match=f"media.isolation.{name}"):
         Isolation(**zero)
+
+
+def test_a_clip_in_memory_is_read_only_for_whoever_holds_it() -> None:
+    fd = _filled(b"bytes of a clip")
+    try:
+        with pytest.raises(PermissionError):
+            os.pwrite(fd, b"x", 0)
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, 3)
+        with pytest.raises(PermissionError):
+            mmap.mmap(fd, 0, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        again = os.open(f"/proc/self/fd/{fd}", os.O_RDWR)
+        try:
+            with pytest.raises(PermissionError):
+                os.pwrite(again, b"x", 0)
+        finally:
+            os.close(again)
+        with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as seen:
+            assert bytes(seen) == b"bytes of a clip"
+    finally:
+        os.close(fd)

@@ -20,6 +20,7 @@ for _name in ("onnx", "onnxscript"):
     pytest.importorskip(_name, reason=f"{_name} is not installed: pip install 'reelsight[export]'")
 
 from engines.runtimes.ort_marks import open_pair  # noqa: E402
+from tests.reelsight.media.process_tree import children  # noqa: E402
 from training.marks.__main__ import main  # noqa: E402
 from training.marks.codec_pool import CodecPool  # noqa: E402
 from training.marks.film import Pair  # noqa: E402
@@ -158,8 +159,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         # A step is reported before it is saved, so two reports tell of one checkpoint.
         reports = (line for line in process.stdout if line.startswith('{"stage"'))
         assert [next(reports) for _ in range(2)]
-        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii")
-        encoders = [os.pidfd_open(int(word)) for word in listed.split()]
+        encoders = [os.pidfd_open(child) for child in children(process.pid)]
         process.send_signal(signal.SIGKILL)
     # A process that encodes does not outlive its owner.
     assert encoders

@@ -31,6 +31,9 @@ from reelsight.nouns.frames import Frames
 __all__ = ["DecodePool"]
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+# From linux/fcntl.h, which Python names from 3.13 on. It is as strict as F_SEAL_WRITE where nothing
+# is mapped yet, and unlike that one never fails with EBUSY because the kernel itself holds a page.
+_SEAL_FUTURE_WRITE = 0x0010
 
 
 class DecodePool:
@@ -215,7 +218,7 @@ def _filled(data: bytes) -> int:
     left = memoryview(data)
     while left:
         left = left[os.write(fd, left) :]
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS | fcntl.F_SEAL_WRITE)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS | _SEAL_FUTURE_WRITE)
     return fd
 
 
