@@ -27,10 +27,12 @@ HERE = "0.1.0+submitted"
 # What the driver and a worker import, and from where.
 WHERE = """
 import ray, reelsight
-ray.init(logging_level="ERROR")
-far = ray.remote(lambda: __import__("reelsight").__version__)
-print("driver", reelsight.__version__, "worker", ray.get(far.remote()))
-raise SystemExit(4)
+
+if __name__ == "__main__":
+    ray.init(logging_level="ERROR")
+    far = ray.remote(lambda: __import__("reelsight").__version__)
+    print("driver", reelsight.__version__, "worker", ray.get(far.remote()))
+    raise SystemExit(4)
 """
 
 

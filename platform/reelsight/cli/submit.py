@@ -25,6 +25,8 @@ AddressOption = Annotated[
     ),
 ]
 _SHADOW = Path("platform", "__init__.py")
+# Without it `python -m` runs nothing, and the job ends well.
+_GUARD = 'if __name__ == "__main__":'
 
 
 def command(
@@ -124,12 +126,12 @@ def _check(name: str, working_dir: Path | None) -> None:
                 code="config.working_dir",
                 hint="Delete it.",
             )
-    there = sorted(p.stem for p in directory.glob("*.py") if not p.stem.startswith("_"))
+    there = sorted(p.stem for p in directory.glob("*.py") if _GUARD in p.read_text("utf-8"))
     if name not in there:
         raise ConfigError(
             f"there is no job {name!r}; there are {', '.join(there)}",
             code="config.unknown_job",
-            hint="A job is a module of jobs/.",
+            hint=f"A job is a module of jobs/ with `{_GUARD}`.",
         )
 
 
