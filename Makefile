@@ -106,12 +106,11 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.base
 	.venv-export/bin/python scripts/trt_stubs.py .venv-export/stubs
 	@touch $@
 
-# A server that speaks S3, for the tests of registries and of runs, and the client of runs. The server's
-# dependencies and Ray's exclude each other.
-.venv-s3/.done: requirements/s3.txt requirements/s3-client.txt $(VENV)/.dev | .python
+# A server that speaks S3, for the tests of registries and of runs: its dependencies and Ray's exclude
+# each other.
+.venv-s3/.done: requirements/s3.txt | .python
 	$(PYTHON) -m venv .venv-s3
 	.venv-s3/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/s3.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/s3-client.txt
 	@touch $@
 
 # PostgreSQL and its driver, for the tests of the ledger.
@@ -130,8 +129,8 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.base
 
 # Needs uv; writes locks with hashes that name no index.
 lock:
-	uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements/base.lock
-	uv pip compile pyproject.toml requirements/build.in --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -c requirements/base.lock -o requirements/dev.lock
+	uv pip compile pyproject.toml requirements/build.in -c requirements/constraints.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements/base.lock
+	uv pip compile pyproject.toml requirements/build.in --extra dev -c requirements/constraints.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -c requirements/base.lock -o requirements/dev.lock
 
 clean:
 	rm -rf $(VENV) .venv-export .venv-bench-decode .venv-bench-online .venv-bench-marks .venv-s3 .redis .postgres .chromium $(DEMO) .bench-decode .bench-poison .mypy_cache .ruff_cache .import_linter_cache

@@ -49,6 +49,7 @@ from reelsight.store.run import RunRecord
 from reelsight.store.run_plan import ManifestIdentity
 from reelsight.store.runs import RunStore
 from reelsight.store.verify import verify
+from reelsight.tagging import Rescoring
 from reelsight.watchlist import Question, match_run
 from tests.marked_world import MarkedWorld
 
@@ -128,7 +129,16 @@ def test_marks_beside_tags_are_those_of_a_scan_and_leave_the_tags_alone(
     for name in CLIPS:
         assert beside[name].pop("marks") == alone[name]["marks"]
     assert beside == tagged
-    dim = recipe_for(settings).spec.dim
+    # Another bank may be tried on their embeddings later, and the marks stay.
+    recipe = recipe_for(settings)
+    rescoring = Rescoring(plan_for(recipe, settings).bank, "later")
+    for path in RunStore(tmp_path / "both").latest().paths():
+        rows = pq.ParquetFile(path).read()
+        again = rescoring(rows)
+        assert again.schema.metadata[b"reelsight.schema_version"] == b"3"
+        assert again["marks"].equals(rows["marks"])
+        assert again["tags"].equals(rows["tags"])
+    dim = recipe.spec.dim
     told = reports_to_table(list(reports(settings, manifest)), dim).to_pylist()
     assert {row["clip_id"]: row["marks"] for row in told} == {
         name: alone[name]["marks"] for name in CLIPS
@@ -216,6 +226,9 @@ def test_what_cannot_be_matched_or_scanned_says_so(
     with pytest.raises(ConfigError) as unkeyed:
         match_run(scan[0], settings.for_workers())
     assert unkeyed.value.code == "config.no_mark_key"
+    with pytest.raises(ConfigError) as far:
+        match_run("s3://bucket/runs", settings)
+    assert far.value.code == "config.no_directory"
     with pytest.raises(ConfigError) as unpaired:
         backfill(manifest, tmp_path / "none", settings.for_workers(), marks="alone")
     assert unpaired.value.code == "config.no_mark_pair"

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from reelsight.cli.app import app
 from reelsight.errors import ConfigError, ReelsightError
 from reelsight.rayx.submission import JobServer
 from reelsight.samples.clips import SampleClip
@@ -175,6 +177,16 @@ def test_refusals_say_what_to_do(
     assert asked.returncode == 2
     assert "submit.unauthorised" in asked.stderr
     assert "wants a token" in asked.stderr
+
+
+@pytest.mark.parametrize("name", ["tagging", "work", "__init__", "nobody"])
+@pytest.mark.parametrize("options", [["--working-dir", str(ROOT)], ["--installed"]])
+def test_what_is_no_job_is_refused(name: str, options: list[str]) -> None:
+    told = CliRunner().invoke(app, ["submit", *options, name])
+    assert told.exit_code != 0
+    assert isinstance(told.exception, ConfigError)
+    assert told.exception.code == "config.unknown_job"
+    assert "backfill, replay, retag, scan_marks" in told.exception.message
 
 
 def test_a_job_is_known_until_it_is_stopped(
