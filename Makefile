@@ -77,7 +77,7 @@ bench-engines:
 # The null and the power of leak tracing: a million codes that are nobody's, and marked copies. With
 # PAIR=DIR that pair beside invisible-watermark on real clips, too.
 bench-marks: .venv-bench-marks/.done
-	.venv-bench-marks/bin/python -m benchmarks.marks $(if $(PAIR),--pair $(PAIR))
+	.venv-bench-marks/bin/python -m benchmarks.marks --pair $(or $(PAIR),platform/reelsight/models/mark)
 	.venv-bench-marks/bin/python -m benchmarks.tables
 
 .python:

@@ -8,7 +8,6 @@ from pathlib import Path
 from engines.marks.opening import wanted_reader
 from engines.runtimes.ort_marks import OpenPair, OrtMarkReader, open_pair
 from reelsight.engine import Engine, MarkRecipe
-from reelsight.errors import ConfigError
 from reelsight.models import MARK
 from reelsight.nouns.mark_pair import MarkPair
 from reelsight.settings import Settings
@@ -16,37 +15,27 @@ from reelsight.settings import Settings
 __all__ = ["mark_recipe", "named_pair", "pair_of", "reading_pair"]
 
 
-def pair_of(settings: Settings) -> Path | None:
-    """The directory of the pair: the settings', else the shipped one; None where neither is."""
-    if settings.marks.pair is not None:
-        return settings.marks.pair
-    return MARK if (MARK / "CARD.md").is_file() else None
+def pair_of(settings: Settings) -> Path:
+    """The directory of the pair: the settings', else the shipped one."""
+    return settings.marks.pair or MARK
 
 
 def named_pair(settings: Settings) -> OpenPair:
     """The pair of the settings, or the shipped one, checked and ready; its extractor is in FP32.
 
     Raises:
-        ConfigError: `config.no_mark_pair`: none is named.
         ModelError: It is no pair.
         EngineError: It cannot be run.
     """
-    pair = pair_of(settings)
-    if pair is None:
-        raise ConfigError(
-            "no pair of networks is named, and none is shipped",
-            code="config.no_mark_pair",
-            hint="Give --pair DIR or set marks.pair; `python -m training.marks` trains one.",
-        )
     engine = settings.engine
-    return open_pair(pair, buckets=engine.buckets, threads=engine.threads)
+    return open_pair(pair_of(settings), buckets=engine.buckets, threads=engine.threads)
 
 
 def reading_pair(settings: Settings) -> OpenPair:
     """The same with the extractor that `marks.precision` and `marks.backend` ask for.
 
     Raises:
-        ConfigError, ModelError, EngineError: As `named_pair`.
+        ModelError, EngineError: As `named_pair`.
         PackageError: `package.none_usable`, with the reason for each package.
     """
     opened = named_pair(settings)

@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from deployments.marks.reading import MarksRead
@@ -47,15 +48,13 @@ class DeskPlan:
     marks: MarksPlan
 
 
-def desk_plan(settings: Settings, marks: MarksPlan) -> DeskPlan | None:
-    """What the desk of a door is opened by; None where no file of keys is named.
+def desk_plan(settings: Settings, key_file: Path, marks: MarksPlan) -> DeskPlan:
+    """What the desk of a door is opened by.
 
     Raises:
         ConfigError: `config.mark_secret`: the ledger's URL holds a password.
     """
     own = settings.marks
-    if own.key_file is None:
-        return None
     if "://" in settings.ledger and urlsplit(settings.ledger).password is not None:
         raise ConfigError(
             "marks.ledger holds a password, which would be sent to the processes of the door",
@@ -63,7 +62,7 @@ def desk_plan(settings: Settings, marks: MarksPlan) -> DeskPlan | None:
             hint="Leave it out of the URL, and put it into ~/.pgpass where the door runs.",
         )
     marking = Marking(
-        key_file=own.key_file.absolute(),
+        key_file=key_file.absolute(),
         ledger_wait_s=own.ledger_wait_s,
         bits=own.bits,
         identified=own.identified,

@@ -34,11 +34,11 @@ class MarkDoor:
 
     Attributes:
         reader: Reads marks.
-        desk: Compares them, in this process; None where no keys are here.
+        desk: Compares them, in this process.
     """
 
     reader: MarkReader
-    desk: TraceDesk | None
+    desk: TraceDesk
 
 
 def mark_routes(
@@ -82,8 +82,8 @@ def mark_routes(
         """
         started, received = time.monotonic(), utc_now()
         limit = timeout_s if timeout_ms is None else min(timeout_s, timeout_ms / 1000)
-        if marks is None or marks.desk is None:
-            raise _not_served(marks)
+        if marks is None:
+            raise _not_served()
         data, fields = await read_body(request, web=web)
         looked = fields.get("sampling") or sampling
         plan = marks.reader.plan
@@ -116,11 +116,10 @@ def mark_routes(
     return router
 
 
-def _not_served(marks: MarkDoor | None) -> RequestError:
-    missing = "marks.pair" if marks is None else "marks.key_file"
+def _not_served() -> RequestError:
     return RequestError(
-        f"this service traces no marks: {missing} is not set",
+        "this service traces no marks: marks.key_file is not set",
         status=404,
         code="marks.not_served",
-        hint="Whoever runs it sets marks.pair, marks.key_file (mode 0600) and marks.ledger.",
+        hint="Whoever runs it sets marks.key_file (mode 0600) and marks.ledger.",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,16 +136,19 @@ def test_nothing_that_is_sent_to_replicas_holds_a_key(
     assert own.encode() not in cloudpickle.dumps(build_app(named))
 
 
-def test_a_ledger_whose_url_holds_a_password_is_not_sent(marked_world: MarkedWorld) -> None:
+def test_a_ledger_whose_url_holds_a_password_is_not_sent(
+    marked_world: MarkedWorld, tmp_path: Path
+) -> None:
     parts = mark_parts(marked_world.settings())
     assert parts is not None
     secret = marked_world.settings(**{"marks.ledger": "postgresql://max:hidden@db/marks"})
+    key_file = tmp_path / "tenant.key"
     with pytest.raises(ConfigError) as told:
-        desk_plan(secret, parts.plan.marks)
+        desk_plan(secret, key_file, parts.plan.marks)
     assert told.value.code == "config.mark_secret"
     assert "hidden" not in str(told.value)
     plain = marked_world.settings(**{"marks.ledger": "postgresql://max@db/marks"})
-    assert desk_plan(plain, parts.plan.marks) is not None
+    assert desk_plan(plain, key_file, parts.plan.marks).marking.key_file == key_file
 
 
 def test_what_is_refused(marked_world: MarkedWorld, tmp_path: Path) -> None:
@@ -160,8 +162,8 @@ def test_what_is_refused(marked_world: MarkedWorld, tmp_path: Path) -> None:
         assert (answer.status_code, answer.json()["code"]) == (404, "marks.not_served")
         assert "marks.key_file" in answer.json()["hint"]
 
+    assert mark_parts(settings.for_workers()) is None
     asked(settings.for_workers(), without, None)
-    asked(settings, without, replace(parts, desk=None))
 
     keys = tmp_path / "keys.yaml"
     tags_only, _ = add_key(keys, "tags", ("tags",))

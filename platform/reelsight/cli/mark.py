@@ -142,13 +142,7 @@ def _carrier(text: str | None, settings: Settings) -> Carrier:
     from reelsight.nouns.mark_pair import MarkPair
 
     if text is None:
-        pair = pair_of(settings)
-        if pair is None:
-            raise ConfigError(
-                "one of --carrier and --pair is wanted: a row says what put the mark in",
-                code=_CONFLICT,
-            )
-        return MarkPair.load(pair).carrier
+        return MarkPair.load(pair_of(settings)).carrier
     model, at, version = text.partition("@")
     if not at:
         raise ConfigError(f"--carrier wants MODEL@VERSION, got {text!r}")

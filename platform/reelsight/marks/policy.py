@@ -43,7 +43,7 @@ class Marking:
         max_segments: Most segments of a clip.
         clip_at: Soft bits are limited to this many times their median absolute value.
         presence: Pooled presence score from which a copy without a match counts as marked.
-        pair: Directory of the networks that write and read marks; none is shipped.
+        pair: Directory of the networks that write and read marks; the shipped ones by default.
         precision: Of the extractor that traces: a plan such as `int8-fp32`, or `auto`; whatever is
             not `fp32` is a package that `engine build --pair` made.
         backend: That runs it; `auto` for the best that has a package here, and the pair's own file
@@ -72,7 +72,7 @@ class Marking:
     pair: Path | None = None
     precision: ReaderPrecision = "fp32"
     backend: str = "auto"
-    strength_db: float = 42.0
+    strength_db: float = 48.0
     policy: str = "count:64"
     search: bool = True
 

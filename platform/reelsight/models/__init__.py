@@ -6,4 +6,4 @@ __all__ = ["MARK", "MINI"]
 
 MINI = Path(__file__).parent / "mini"
 MARK = Path(__file__).parent / "mark"
-"""The pair that writes and reads marks, in the version that ships one."""
+"""The pair of networks that writes and reads marks."""

@@ -136,10 +136,7 @@ def test_what_embedding_refuses(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "film.mp4", "--copy", serial, "--strength", "60", "--preset", "veryfast"
     )
     monkeypatch.delenv("REELSIGHT_MARKS__PAIR")
-    assert "config.no_mark_pair" in refused("film.mp4", "--copy", serial)
-    assert "config.no_mark_pair" in run("mark", "trace", home / "film.mp4", code=2)
-    wanted = ("mark", "issue", "--asset", "film", "--asset-file", home / "film.mp4")
-    assert "--carrier and --pair" in run(*wanted, "--recipient", "max", code=2)
+    assert "mark.other_carrier" in refused("film.mp4", "--copy", serial)
 
 
 @pytest.mark.parametrize(
