@@ -324,7 +324,7 @@ def test_a_run_with_marks_is_replayed_with_them(
     assert (record.state, record.failures) == ("complete", {"fetch.not_found": 1})
     assert match_run(out, settings).clips == 1
     shutil.copy(marked_world.leak, late)
-    with pytest.raises(RunConflict, match=r"marks\.pair"):
+    with pytest.raises(RunConflict, match=r"marks\.carrier"):
         replay(out, "fetch.not_found", settings.for_workers())
     with pytest.raises(RunConflict) as other:
         replay(out, "fetch.not_found", marked_world.settings(**{"marks.policy": "count:13"}))
