@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The product in one minute: clips, manifest, backfill, tables; and who leaked a copy, where a pair of
-# mark networks is shipped or named. Usage: demo.sh BIN DIRECTORY [PAIR]
+# The product in two minutes: clips, manifest, backfill, tables; and who leaked a copy, by the shipped pair
+# of mark networks or a named one. Usage: demo.sh BIN DIRECTORY [PAIR]
 set -euo pipefail
 bin=$1
 dir=$2
@@ -24,6 +24,4 @@ printf '  %s/reelsight query %s "SELECT label, count(*) AS clips FROM tags GROUP
 "$bin/reelsight" query "$dir/out" "SELECT label, count(*) AS clips FROM tags GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5"
 
 pair=${3:-$("$bin/python" -c 'from reelsight.models import MARK; print(MARK)')}
-if [[ -f $pair/CARD.md ]]; then
-  bash "$(dirname "$0")/demo_marks.sh" "$bin" "$dir/marks" "$pair"
-fi
+bash "$(dirname "$0")/demo_marks.sh" "$bin" "$dir/marks" "$pair"
