@@ -217,4 +217,5 @@ def test_what_a_job_does_not_need_is_not_uploaded(repository: Path) -> None:
         tops = {name.split("/")[0] for name in archive.namelist()}
         size = sum(info.file_size for info in archive.infolist())
     assert tops == {"platform", "engines", "jobs", "deployments", "cluster.yaml"}
-    assert size < 25_000_000
+    # Both shipped models, and little else.
+    assert size < 35_000_000
