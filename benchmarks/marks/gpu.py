@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=_BATCHES)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="of a throughput")
-    parser.add_argument("--strength", type=float, default=42.0)
+    parser.add_argument("--strength", type=float, default=48.0)
     parser.add_argument("--work", type=Path, help="where what was made is kept between runs")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)

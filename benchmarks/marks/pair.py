@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--footage", type=Path, default=_FOOTAGE, help="directory of clips")
     parser.add_argument("--clips", nargs=2, default=_CLIPS, help="a bright and a dark one of them")
     parser.add_argument("--first", type=int, default=24, help="picture to begin with")
-    parser.add_argument("--strength", type=float, default=42.0, help="of our mark, dB")
+    parser.add_argument("--strength", type=float, default=48.0, help="of our mark, dB")
     parser.add_argument("--peers", nargs="*", default=PEERS)
     parser.add_argument("--attacks", nargs="+", default=(*ATTACKS, SPARSE))
     parser.add_argument("--results", type=Path, default=RESULTS)
